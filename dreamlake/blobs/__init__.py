@@ -1,0 +1,105 @@
+"""The blobs seam: which physical copies exist. One home of the copy state machine of SPEC "Protocol".
+
+A copy is live -> condemned(batch) -> live (resurrected) | gone. Keys name plain content: 64 hexadecimal digits of
+its SHA-256 for a file, ``b3-`` and 64 digits of its BLAKE3 for a part. What the stored bytes look like is the
+business of ``content``. Implementations: ``blobs.folder`` (rename) and ``blobs.memory``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import BinaryIO, NamedTuple, Protocol
+
+__all__ = ["Blobs", "Copy", "Proof", "Staged", "Stager", "check_key"]
+
+_KEY = re.compile(r"(b3-)?[0-9a-f]{64}")
+
+Proof = Callable[[BinaryIO], bool]  # reads the stored bytes of a key and says whether they are whole
+
+
+class Staged(NamedTuple):
+    """Bytes that are written but not yet visible under a key. ``handle`` is the implementation's own."""
+
+    handle: str
+    size: int
+
+
+class Copy(NamedTuple):
+    """One physical copy. ``batch`` is None while it is live, else the collection that condemned it."""
+
+    key: str
+    batch: str | None
+    size: int
+
+
+class Stager(Protocol):
+    """Receives the stored bytes of one new copy, piece by piece."""
+
+    def write(self, data: bytes | memoryview) -> None: ...
+
+    def finish(self) -> Staged:
+        """Close it; nothing is durable or visible yet."""
+        ...
+
+    def discard(self) -> None:
+        """Drop everything written; may be called at any time, also after ``finish`` or ``publish``."""
+
+
+class Blobs(Protocol):
+    """Physical copies of a lake. Every method may be called from any thread or process at any time."""
+
+    def stage(self) -> Stager:
+        """Begin a new copy in private scratch space."""
+        ...
+
+    def secure(self, staged: Sequence[Staged]) -> None:
+        """Make the bytes of these durable. Must precede ``publish``: nothing torn may ever carry a key (I3)."""
+
+    def look(self, key: str, size: int, prove: Proof) -> bool:
+        """Is there a live copy to rely on? A condemned one is resurrected, which counts as live (R2, R6).
+
+        A copy of ``size`` bytes with its tamper mark intact is taken as whole; of any other, ``prove`` decides.
+        False means that the caller must publish. What it found is durable only after ``barrier``.
+        """
+        ...
+
+    def publish(self, key: str, staged: Staged) -> None:
+        """Make secured bytes the live copy of ``key``, atomically; replaces a copy that is there (same content).
+
+        Raises ``ClaimRevoked`` when a collector took the scratch of a process it thought dead.
+        """
+
+    def barrier(self, keys: Iterable[str]) -> None:
+        """Make the presence of these keys, whoever published or resurrected them, durable."""
+
+    def open(self, key: str) -> BinaryIO:
+        """The stored bytes as an unbuffered seekable stream, of a condemned copy too. Raises ``NotFound``."""
+        ...
+
+    def file(self, key: str) -> str | None:
+        """A local file with the stored bytes that must never be written to, or None where there is none."""
+        ...
+
+    def copies(self) -> Iterator[Copy]:
+        """All copies, live and condemned, in no order; one that changes meanwhile may be listed twice or not."""
+        ...
+
+    def condemn(self, key: str, batch: str) -> Copy | None:
+        """Hide the live copy from every later ``look`` (R4), atomically. None when there is no live copy."""
+        ...
+
+    def settle(self, copy: Copy, *, keep: bool) -> bool:
+        """Finish exactly this condemned copy: live again, or gone for good (R6). False when it is no longer condemned."""
+        ...
+
+    def quarantine(self, key: str) -> bool:
+        """Move the live copy aside (bad bytes, kept for inspection). False when there is none."""
+        ...
+
+
+def check_key(key: str) -> str:
+    """Guards against keys from damaged or hostile manifests: they become file names. Raises ``ValueError``."""
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"not a blob key: {key[:80]!r}")
+    return key

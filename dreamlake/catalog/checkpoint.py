@@ -1,0 +1,181 @@
+"""Checkpoints of the fold: a cache of one session's state after n records, in one immutable SQLite file.
+
+A checkpoint may be deleted at any time and is ignored when it does not read: the log is the truth. It exists so that
+a session of 100,000 files is listed or searched without parsing its log. Opened read-only and immutable, so no
+SQLite lock is ever taken (network file systems). Layout: SPEC "Checkpoints".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from dreamlake import values
+from dreamlake.catalog.fold import FileState, Fold
+from dreamlake.model import SessionInfo, SessionKey, Version
+
+if TYPE_CHECKING:
+    import sqlite3
+
+FORMAT = 1
+_COLUMNS = (
+    "seq, file_id, key, id, number, digest, size_bytes, content_type, description, tags, metadata,"
+    " uploaded_at, updated_at, deleted_at, extra"
+)
+_SCHEMA = f"""
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT);
+CREATE TABLE versions ({_COLUMNS.replace("seq,", "seq INTEGER PRIMARY KEY,")}, owns INTEGER, live INTEGER);
+CREATE TABLE aliases (file_id TEXT, name TEXT, id TEXT);
+"""
+_INDEXES = """
+CREATE INDEX by_key ON versions (key);
+CREATE INDEX by_id ON versions (id);
+CREATE INDEX by_file ON versions (file_id);
+CREATE INDEX alias_by_file ON aliases (file_id);
+"""
+
+
+def dump(fold: Fold) -> bytes:
+    """The checkpoint of a fold as the bytes of a database."""
+    import sqlite3
+
+    if hasattr(sqlite3.Connection, "serialize"):  # Python 3.11
+        with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+            _build(db, fold)
+            return bytes(db.serialize())
+    handle, path = tempfile.mkstemp(suffix=".sqlite")
+    os.close(handle)
+    try:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+            _build(db, fold)
+        with open(path, "rb") as f:
+            return f.read()
+    finally:
+        os.unlink(path)
+
+
+def _build(db: sqlite3.Connection, fold: Fold) -> None:
+    db.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA page_size=8192;" + _SCHEMA)
+    db.execute("BEGIN")
+    _fill(db, fold)
+    db.execute("COMMIT")
+    db.executescript(_INDEXES)
+
+
+def _fill(db: sqlite3.Connection, fold: Fold) -> None:
+    info = fold.info._asdict()
+    del info["key"]
+    meta = {"format": FORMAT, "n": fold.n, "seq": fold.seq, "session": list(fold.session), "info": info}
+    db.executemany("INSERT INTO meta VALUES (?, ?)", [(k, values.encode(v).decode()) for k, v in meta.items()])
+    aliases: list[tuple[str, str, str]] = []
+
+    def rows() -> Iterator[tuple[Any, ...]]:
+        for state in fold.files():
+            newest = len(state.versions) - 1
+            aliases.extend((state.file_id, name, version_id) for name, version_id in state.aliases.items())
+            for i, v in enumerate(state.versions):
+                live = i == newest and v.deleted_at is None
+                yield (*v[:9], _text(v.tags), _text(v.metadata), *v[11:14], _text(v.extra), state.primary, live)
+
+    db.executemany(f"INSERT INTO versions VALUES ({','.join('?' * 17)})", rows())
+    db.executemany("INSERT INTO aliases VALUES (?, ?, ?)", aliases)
+
+
+class Checkpoint:
+    """A ``fold.Base`` over a checkpoint file (``path``) or its bytes. Raises ``ValueError`` when it does not read."""
+
+    def __init__(self, session: SessionKey, path: str | None, data: bytes | None = None) -> None:
+        import sqlite3
+
+        self._lock = threading.Lock()
+        self._live: list[Version] | None = None
+        try:
+            if path is not None:
+                uri = f"file:{quote(path)}?mode=ro&immutable=1"
+                self._db = sqlite3.connect(uri, uri=True, check_same_thread=False)
+            else:
+                self._db = sqlite3.connect(":memory:", check_same_thread=False)
+                self._db.deserialize(data)  # type: ignore[attr-defined,unused-ignore]  # Python 3.11
+            self._db.execute("PRAGMA trusted_schema=OFF")
+            meta = {name: values.decode(text) for name, text in self._db.execute("SELECT name, value FROM meta")}
+            if meta["format"] != FORMAT or tuple(meta["session"]) != tuple(session):
+                raise ValueError("a checkpoint of another format or session")
+            self.n = int(meta["n"])
+            self.seq = int(meta["seq"])
+            self.info = SessionInfo(session, **meta["info"])
+        except (sqlite3.Error, KeyError, TypeError) as error:
+            raise ValueError(f"unreadable checkpoint: {error}") from error
+
+    def _rows(self, where: str, args: tuple[Any, ...] = (), columns: str = _COLUMNS) -> list[Any]:
+        with self._lock:
+            return self._db.execute(f"SELECT {columns} FROM versions {where}", args).fetchall()
+
+    def _state(self, rows: list[Any]) -> FileState | None:
+        if not rows:
+            return None
+        versions = [_version(row[:-1]) for row in rows]
+        file_id = versions[0].file_id
+        with self._lock:
+            found = self._db.execute("SELECT name, id FROM aliases WHERE file_id = ?", (file_id,))
+            return FileState(file_id, versions[0].key, versions, dict(found.fetchall()), bool(rows[0][-1]))
+
+    def file_at(self, key: str) -> FileState | None:
+        return self._state(self._rows("WHERE key = ? AND owns = 1 ORDER BY number", (key,), _COLUMNS + ", owns"))
+
+    def file_with(self, version_id: str) -> FileState | None:
+        where = "WHERE file_id = (SELECT file_id FROM versions WHERE id = ?) ORDER BY number"
+        return self._state(self._rows(where, (version_id,), _COLUMNS + ", owns"))
+
+    def live_below(self, prefix: str) -> Iterator[str]:
+        end = prefix[:-1] + chr(ord(prefix[-1]) + 1)  # prefix ends in "/"
+        last = ""
+        while True:  # in pages: callers usually stop at the first
+            page = self._rows(
+                "WHERE key >= ? AND key < ? AND key > ? AND live = 1 ORDER BY key LIMIT 256",
+                (prefix, end, last),
+                "key, file_id",
+            )
+            yield from (file_id for _, file_id in page)
+            if len(page) < 256:
+                return
+            last = page[-1][0]
+
+    def live(self) -> Iterator[Version]:
+        if self._live is None:
+            self._live = [_version(row) for row in self._rows("WHERE live = 1 ORDER BY seq")]
+        return iter(self._live)
+
+    def versions(self) -> Iterator[Version]:
+        last = 0
+        while page := self._rows("WHERE seq > ? ORDER BY seq LIMIT 1000", (last,)):
+            yield from map(_version, page)
+            last = page[-1][0]
+
+    def files(self) -> Iterator[FileState]:
+        last = ""
+        while True:
+            ids = self._rows("WHERE file_id > ? ORDER BY file_id LIMIT 1000", (last,), "DISTINCT file_id")
+            for (file_id,) in ids:
+                state = self._state(self._rows("WHERE file_id = ? ORDER BY number", (file_id,), _COLUMNS + ", owns"))
+                if state:
+                    yield state
+            if len(ids) < 1000:
+                return
+            last = ids[-1][0]
+
+
+def _text(value: Any) -> str | None:
+    return values.encode(value).decode() if value else None
+
+
+def _version(row: Any) -> Version:
+    if row[9] is None and row[10] is None and row[14] is None:
+        return Version(*row[:9], [], {}, *row[11:14])
+    tags = values.decode(row[9]) if row[9] else []
+    metadata = values.decode(row[10]) if row[10] else {}
+    return Version(*row[:9], tags, metadata, *row[11:14], values.decode(row[14]) if row[14] else None)

@@ -1,0 +1,137 @@
+"""Stored form -> plain bytes, verified. The one place that reads blobs for users (I1, I11).
+
+Until parts and recipes are stored, a stored form is raw: the bytes themselves, or framed raw where the content
+happens to begin with the frame magic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from dreamlake.blobs import Blobs, Proof
+from dreamlake.content import frame
+from dreamlake.errors import Corrupt
+
+PIECE = 4 << 20
+
+
+def plain_stream(stored: BinaryIO) -> tuple[BinaryIO, int]:
+    """The stream positioned at its plain bytes, and the offset at which they start."""
+    head = stored.read(len(frame.raw_header()))
+    if frame.is_framed(head):
+        frame.check_raw_header(head)
+        return stored, len(frame.raw_header())
+    stored.seek(0)
+    return stored, 0
+
+
+def pieces(blobs: Blobs, digest: str, size: int) -> Iterator[bytes]:
+    """All plain bytes of a blob, piece by piece; raises ``Corrupt`` after the last if they do not match."""
+    hasher, total = hashlib.sha256(), 0
+    with blobs.open(digest) as raw:
+        stored, _ = plain_stream(raw)
+        while piece := stored.read(PIECE):
+            hasher.update(piece)
+            total += len(piece)
+            yield piece
+    _check(hasher.hexdigest(), digest, total, size)
+
+
+def read_all(blobs: Blobs, digest: str, size: int) -> bytes:
+    """The whole content, verified."""
+    return b"".join(pieces(blobs, digest, size))
+
+
+def proof(digest: str) -> Proof:
+    """A check for ``Blobs.look``: do these stored bytes really hold the content of this digest?"""
+
+    def prove(raw: BinaryIO) -> bool:
+        hasher = hashlib.sha256()
+        try:
+            stored, _ = plain_stream(raw)
+        except ValueError:
+            return False
+        while piece := stored.read(PIECE):
+            hasher.update(piece)
+        return hasher.hexdigest() == digest
+
+    return prove
+
+
+class VerifiedStream(io.RawIOBase):
+    """Seekable plain bytes of one blob. A read from start to end is verified and raises ``Corrupt`` at its end.
+
+    Reads that jump about are not hashed; ``open_plain`` checks the whole content first when the copy's tamper mark
+    is broken.
+    """
+
+    def __init__(self, raw: BinaryIO, start: int, digest: str, size: int) -> None:
+        self._raw, self._start, self._digest, self._size = raw, start, digest, size
+        self._position = 0
+        self._hasher: object = hashlib.sha256()
+        self._hashed = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
+        want = min(len(view), max(0, self._size - self._position))
+        count = self._raw.readinto(view[:want]) if want else 0  # type: ignore[attr-defined]
+        if self._position == self._hashed and count:
+            self._hasher.update(view[:count])  # type: ignore[attr-defined]
+            self._hashed += count
+        self._position += count
+        if not count and self._position < self._size:
+            raise Corrupt(f"stored content {self._digest} ends after {self._position:,} of {self._size:,} bytes")
+        if self._hashed == self._size and count:
+            _check(self._hasher.hexdigest(), self._digest, self._hashed, self._size)  # type: ignore[attr-defined]
+        return int(count)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"negative seek position {base + offset}")
+        self._position = base + offset
+        self._raw.seek(self._start + self._position)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def close(self) -> None:
+        if not self.closed:
+            self._raw.close()
+        super().close()
+
+
+def open_plain(blobs: Blobs, digest: str, size: int, *, sealed: bool) -> io.BufferedReader:
+    """A seekable stream of the plain content.
+
+    Args:
+        sealed: the copy's tamper mark is intact; otherwise every byte is checked before the stream is handed out.
+
+    Raises ``Corrupt`` for damaged content, ``NotFound`` when no copy exists.
+    """
+    if not sealed:
+        for _ in pieces(blobs, digest, size):
+            pass
+    raw = blobs.open(digest)
+    stored, start = plain_stream(raw)
+    stored.seek(start)
+    return io.BufferedReader(VerifiedStream(stored, start, digest, size), buffer_size=1 << 16)
+
+
+def _check(got: str, digest: str, total: int, size: int) -> None:
+    if got != digest or total != size:
+        raise Corrupt(
+            f"stored content {digest} is damaged ({total:,} bytes with SHA-256 {got}; {size:,} expected). "
+            "Your destination was left alone; upload the file again or run `dreamlake repair`.",
+            path=digest,
+        )

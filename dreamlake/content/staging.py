@@ -1,0 +1,257 @@
+"""Plain bytes on their way in: read once, hash what is written, stage it for publishing.
+
+Owns: the one-pass loop, what may be uploaded (regular files, bytes, binary streams), and the promise that the digest
+is that of the bytes staged, whatever happens to the source meanwhile. Knows blobs, not the catalog.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from dreamlake.blobs import Blobs, Staged, Stager
+from dreamlake.content import frame
+from dreamlake.errors import InvalidInput, NotFound
+
+SMALL_BYTES = 1 << 20  # up to this size a file is hashed before it is staged: a known one costs no scratch file
+_PIECE = 4 << 20
+_BUFFERS = 3
+
+Progress = Callable[[int], None]  # bytes done since the last call
+
+
+class SourceStat(tuple[int, int, int, int]):
+    """(size, mtime_ns, ctime_ns, inode) of a source file: equal means that nobody wrote to it in between."""
+
+    @classmethod
+    def of(cls, fd_or_path: int | str) -> SourceStat:
+        s = os.stat(fd_or_path)
+        return cls((s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino))
+
+
+@dataclass
+class Plain:
+    """Content that an upload needs: its identity, and how to get its bytes (again).
+
+    ``staged`` is set while the bytes wait in scratch space. ``facts`` are the source's at the time of hashing.
+    """
+
+    digest: str
+    size: int
+    source: str | bytes | BinaryIO | None
+    staged: Staged | None = None
+    facts: SourceStat | None = None
+    stager: Stager | None = None
+
+    def discard(self) -> None:
+        """Drop staged bytes that nobody published."""
+        if self.stager is not None:
+            self.stager.discard()
+        self.stager = self.staged = None
+
+
+def check_source(path: str, limit: int) -> os.stat_result:
+    """Facts of a regular file that may be uploaded.
+
+    Raises:
+        NotFound: no such file.  InvalidInput: a folder, FIFO, socket or device, or larger than ``limit`` bytes.
+    """
+    try:
+        facts = os.stat(path)
+    except FileNotFoundError:
+        raise NotFound(f"no such file: {path}", path=path) from None
+    except (NotADirectoryError, ValueError) as error:
+        raise InvalidInput(f"not a usable path: {path!r} ({error})", path=path) from None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+            raise InvalidInput(f"not a usable path: {path!r} ({error.strerror})", path=path) from None
+        raise
+    if stat.S_ISDIR(facts.st_mode):
+        raise InvalidInput(f"{path} is a folder; give a file here", path=path)
+    if not stat.S_ISREG(facts.st_mode):
+        raise InvalidInput(f"{path} is not a regular file (a FIFO, socket or device cannot be uploaded)", path=path)
+    check_size(facts.st_size, limit, path)
+    return facts
+
+
+def check_size(size: int, limit: int, shown: str) -> None:
+    if size > limit:
+        raise InvalidInput(
+            f"{shown} has {size:,} bytes; the limit is {limit:,}. Raise it with max_file_bytes=... or DREAMLAKE_MAX_FILE_BYTES.",
+            path=shown,
+        )
+
+
+def take(
+    source: str | bytes | BinaryIO,
+    blobs: Blobs,
+    *,
+    limit: int,
+    shown: str,
+    known: Callable[[str, int], bool] = lambda digest, size: False,
+    progress: Progress | None = None,
+) -> Plain:
+    """Read a source once; returns its digest and, unless ``known`` says that it is stored, its staged bytes.
+
+    Args:
+        source: path of a regular file, bytes, or a binary stream (read from where it stands).
+        limit: most bytes accepted.
+        shown: how to call the source in an error.
+        known: a hint (digest, size) -> stored already? Asked for small sources only; not relied on for safety.
+
+    Raises:
+        InvalidInput: larger than ``limit``, or the file changed while it was read.
+    """
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        data = bytes(source)
+        check_size(len(data), limit, shown)
+        return _small(data, source if isinstance(source, bytes) else data, blobs, known, None, progress)
+    if isinstance(source, str):
+        fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            before = SourceStat.of(fd)
+            check_size(before[0], limit, shown)
+            if before[0] <= SMALL_BYTES:
+                data = _read_small(fd, before[0])
+                _unchanged(before, SourceStat.of(fd), len(data), shown)
+                return _small(data, source, blobs, known, before, progress)
+            plain = _large(lambda view: os.readv(fd, [view]), source, blobs, limit, shown, progress)
+            try:
+                _unchanged(before, SourceStat.of(fd), plain.size, shown)
+            except InvalidInput:
+                plain.discard()
+                raise
+            plain.facts = before
+            return plain
+        finally:
+            os.close(fd)
+    return _stream(source, blobs, limit, shown, known, progress)
+
+
+def stage_again(plain: Plain, blobs: Blobs, *, limit: int, shown: str) -> None:
+    """Stage the bytes of ``plain`` from its source once more (a hint was wrong, or a collector took the scratch).
+
+    Raises ``InvalidInput`` when the source no longer holds those bytes.
+    """
+    if plain.source is None or not isinstance(plain.source, (str, bytes)):
+        raise InvalidInput(f"{shown} cannot be read a second time; upload it again", path=shown)
+    plain.discard()
+    again = take(plain.source, blobs, limit=limit, shown=shown)
+    if again.digest != plain.digest:
+        again.discard()
+        raise InvalidInput(f"{shown} changed while it was uploaded; nothing was stored", path=shown)
+    plain.staged, plain.stager = again.staged, again.stager
+
+
+def _read_small(fd: int, size: int) -> bytes:
+    data = os.read(fd, size + 1)
+    while 0 < len(data) < size:
+        piece = os.read(fd, size - len(data))
+        if not piece:
+            break
+        data += piece
+    return data
+
+
+def _small(
+    data: bytes,
+    source: str | bytes | BinaryIO,
+    blobs: Blobs,
+    known: Callable[[str, int], bool],
+    facts: SourceStat | None,
+    progress: Progress | None,
+) -> Plain:
+    digest = hashlib.sha256(data).hexdigest()
+    plain = Plain(digest, len(data), source, facts=facts)
+    if not known(digest, len(data)):
+        stager = blobs.stage()
+        try:
+            if frame.is_framed(data):
+                stager.write(frame.raw_header())
+            stager.write(data)
+            plain.staged, plain.stager = stager.finish(), stager
+        except BaseException:
+            stager.discard()
+            raise
+    if progress:
+        progress(len(data))
+    return plain
+
+
+def _stream(
+    source: BinaryIO, blobs: Blobs, limit: int, shown: str, known: Callable[[str, int], bool], progress: Progress | None
+) -> Plain:
+    head = b""
+    while len(head) <= SMALL_BYTES:
+        piece = source.read(SMALL_BYTES + 1 - len(head))
+        if not isinstance(piece, bytes):
+            raise InvalidInput(f"{shown} is not a binary stream (its read() gives {type(piece).__name__}); open it with 'rb'")
+        if not piece:
+            break
+        head += piece
+    if len(head) <= SMALL_BYTES:
+        check_size(len(head), limit, shown)
+        return _small(head, head, blobs, known, None, progress)
+    waiting = head
+
+    def fill(view: memoryview) -> int:
+        nonlocal waiting
+        if waiting:
+            piece, waiting = waiting[: len(view)], waiting[len(view) :]
+        else:
+            piece = source.read(len(view))
+        view[: len(piece)] = piece
+        return len(piece)
+
+    return _large(fill, source, blobs, limit, shown, progress)
+
+
+def _large(
+    fill: Callable[[memoryview], int],
+    source: str | BinaryIO,
+    blobs: Blobs,
+    limit: int,
+    shown: str,
+    progress: Progress | None,
+) -> Plain:
+    """One pass with the hash on a second thread: each piece is hashed and written from the same buffer."""
+    digest = hashlib.sha256()
+    stager = blobs.stage()
+    buffers = [memoryview(bytearray(_PIECE)) for _ in range(_BUFFERS)]
+    hashing: list[Future[None] | None] = [None] * _BUFFERS
+    size, turn, first = 0, 0, True
+    try:
+        with ThreadPoolExecutor(1, thread_name_prefix="dreamlake-hash") as pool:
+            while True:
+                busy = hashing[turn]
+                if busy is not None:
+                    busy.result()
+                count = fill(buffers[turn])
+                if not count:
+                    break
+                piece = buffers[turn][:count]
+                if first and frame.is_framed(bytes(piece[:64])):
+                    stager.write(frame.raw_header())
+                first = False
+                size += count
+                check_size(size, limit, shown)
+                hashing[turn] = pool.submit(digest.update, piece)
+                stager.write(piece)
+                if progress:
+                    progress(count)
+                turn = (turn + 1) % _BUFFERS
+        return Plain(digest.hexdigest(), size, source, stager.finish(), None, stager)
+    except BaseException:
+        stager.discard()
+        raise
+
+
+def _unchanged(before: SourceStat, after: SourceStat, size: int, shown: str) -> None:
+    if before != after or before[0] != size:
+        raise InvalidInput(f"{shown} changed while it was read; nothing was stored. Upload it again.", path=shown)

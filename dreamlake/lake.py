@@ -1,0 +1,175 @@
+"""``open_lake``: the only place that chooses implementations.
+
+A folder lake is ``<root>/.dreamlake`` (the store) beside the documented session folders. Creating one is atomic: the
+layout is built under a scratch name, made durable, and renamed into place; of two creators one wins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+from dreamlake import values
+from dreamlake.blobs.folder import FolderBlobs
+from dreamlake.catalog.folder import FolderCatalog
+from dreamlake.errors import InvalidInput, NotFound, UnsupportedFormat
+from dreamlake.journal import Journal
+from dreamlake.journal.folder import FolderJournal
+from dreamlake.model import DEFAULT_MAX_FILE_BYTES, SessionInfo, SessionKey, session_key
+from dreamlake.operations.context import Store
+from dreamlake.ports import Ports, iso
+
+STORE_DIR = ".dreamlake"
+FORMAT = 1
+_SUBDIRS = ("tmp", "pending", "blobs", "sessions", "quarantine", "cache", "placed")
+
+
+class Lake:
+    """An open lake. Made by ``open_lake``; holds no file open and needs no closing.
+
+    Attributes:
+        store: what the operations work on.
+        root: the folder that holds the documented trees.
+        store_id: the lake's identity, equal in all copies of it.
+    """
+
+    def __init__(self, store: Store, root: str, store_id: str) -> None:
+        self.store, self.root, self.store_id = store, root, store_id
+
+    def __repr__(self) -> str:
+        return f"Lake({self.root!r})"
+
+    def sessions(self) -> list[SessionInfo]:
+        """All sessions that exist, sorted by workspace and name."""
+        infos = (self.store.catalog.view(key).info for key in self.store.catalog.sessions())
+        return [info for info in infos if info.exists]
+
+    def info(self, key: SessionKey) -> SessionInfo:
+        """What is known of one session; ``exists`` is False for an unknown one."""
+        return self.store.catalog.view(key).info
+
+    def session_folder(self, key: SessionKey) -> str:
+        """The documented folder of a session.
+
+        On a file system that folds case or Unicode forms the plain name may belong to another session; then the
+        session whose name came second lives in ``<name>~<8 hexadecimal digits of its identity>``.
+        """
+        plain = f"{self.root}/{key.workspace}/{key.name}"
+        owner = self._folder_owner(plain)
+        return plain if owner is None or owner == key else f"{plain}~{key.sid[:8]}"
+
+    def journal(self, key: SessionKey) -> Journal:
+        """Parameters, logs and tracks of a session."""
+        return FolderJournal(self.store.ports, self.session_folder(key))
+
+    def _folder_owner(self, folder: str) -> SessionKey | None:
+        try:
+            raw = values.decode(self.store.ports.fs.read(f"{folder}/session.json"))
+            return session_key(raw["workspace"], raw["name"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def open_lake(
+    location: str | os.PathLike[str] | None = None,
+    *,
+    create: bool = False,
+    max_file_bytes: int | None = None,
+    ports: Ports | None = None,
+) -> Lake:
+    """Open the lake in a folder.
+
+    Args:
+        location: its root folder; None means ``DREAMLAKE_LOCAL_PATH`` or ``./experiments``.
+        create: make an empty lake when there is none.
+        max_file_bytes: upload limit in bytes; None means ``DREAMLAKE_MAX_FILE_BYTES`` or 5 GiB.
+        ports: the system calls to use (tests).
+
+    Raises:
+        NotFound: no lake there and not ``create``.
+        InvalidInput: the location is a file, or a setting is no number.
+        UnsupportedFormat: a newer format, or not a store.
+    """
+    root = os.path.abspath(os.path.expanduser(os.fspath(location or os.environ.get("DREAMLAKE_LOCAL_PATH") or "experiments")))
+    ports = ports or Ports()
+    base = f"{root}/{STORE_DIR}"
+    try:
+        data = ports.fs.read(f"{base}/store.json")
+    except FileNotFoundError:
+        if not create:
+            raise NotFound(
+                f"no lake in {root}. Give its folder with --lake or DREAMLAKE_LOCAL_PATH, or create one by uploading.", path=root
+            ) from None
+        create_store(ports, root)
+        data = ports.fs.read(f"{base}/store.json")
+    except NotADirectoryError:
+        raise InvalidInput(f"{root} is not a folder", path=root) from None
+    head = _store_head(data, base)
+    store = Store(
+        ports=ports,
+        catalog=FolderCatalog(ports, base),
+        blobs=FolderBlobs(ports, base),
+        root=root,
+        scratch=f"{base}/cache",
+        max_file_bytes=max_file_bytes if max_file_bytes is not None else _limit_from_environment(),
+    )
+    return Lake(store, root, head["store_id"])
+
+
+def create_store(ports: Ports, root: str) -> None:
+    """Lay out an empty store in ``root``, atomically and durably. Leaves an existing one alone."""
+    fs = ports.fs
+    try:
+        fs.make_dir(root)
+    except (FileExistsError, NotADirectoryError):
+        raise InvalidInput(f"{root} is not a folder", path=root) from None
+    scratch = f"{root}/{STORE_DIR}-{ports.scratch_name('new')}"
+    for name in _SUBDIRS:
+        fs.make_dir(f"{scratch}/{name}")
+    for shard in range(256):
+        fs.make_dir(f"{scratch}/blobs/{shard:02x}")
+    head = {"format": FORMAT, "store_id": ports.new_id(), "created_at": iso(ports.now())}
+    fs.write(f"{scratch}/store.json", values.encode(head, indent=2) + b"\n")
+    fs.fsync(f"{scratch}/store.json")
+    for path in (f"{scratch}/blobs", scratch):
+        fs.fsync_dir(path)
+    try:
+        fs.rename(scratch, f"{root}/{STORE_DIR}")
+    except OSError:
+        _remove_scratch(ports, scratch)
+        fs.stat(f"{root}/{STORE_DIR}/store.json")  # somebody else made it: fine; otherwise the error is real
+        return
+    fs.fsync_dir(root)
+
+
+def _remove_scratch(ports: Ports, scratch: str) -> None:
+    fs = ports.fs
+    with contextlib.suppress(OSError):
+        fs.unlink(f"{scratch}/store.json")
+        for shard in range(256):
+            fs.remove_dir(f"{scratch}/blobs/{shard:02x}")
+        for name in _SUBDIRS:
+            fs.remove_dir(f"{scratch}/{name}")
+        fs.remove_dir(scratch)
+
+
+def _store_head(data: bytes, base: str) -> dict[str, Any]:
+    try:
+        head = values.decode(data)
+        version, store_id = head["format"], head["store_id"]
+    except (ValueError, KeyError, TypeError):
+        raise UnsupportedFormat(f"{base}/store.json is damaged: this is not a readable lake", path=base) from None
+    if version != FORMAT or not isinstance(store_id, str):
+        raise UnsupportedFormat(f"{base} has store format {version!r}; this release reads format {FORMAT}", path=base)
+    return dict(head)
+
+
+def _limit_from_environment() -> int:
+    text = os.environ.get("DREAMLAKE_MAX_FILE_BYTES")
+    if not text:
+        return DEFAULT_MAX_FILE_BYTES
+    try:
+        return int(text)
+    except ValueError:
+        raise InvalidInput(f"DREAMLAKE_MAX_FILE_BYTES={text!r} is not a number of bytes") from None

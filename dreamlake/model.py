@@ -1,0 +1,228 @@
+"""The frozen values everything else speaks in: session keys, logical paths, versions, records.
+
+Owns: what a legal name and path is (I8), what a version of a file is, and the limits on both. No I/O.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from dreamlake.errors import InvalidInput, InvalidType
+
+MAX_SEGMENT_BYTES = 255  # one name on every common file system, in UTF-8
+MAX_PATH_BYTES = 2048  # a whole logical path; leaves room for the root in PATH_MAX
+MAX_PATH_DEPTH = 64
+MAX_TAGS = 256
+MAX_TAG_BYTES = 1024
+MAX_DESCRIPTION_BYTES = 64 << 10
+DEFAULT_MAX_FILE_BYTES = 5 << 30
+
+_RESERVED = re.compile(r'[<>:"|?*\\]')
+_HEX64 = re.compile(r"[0-9a-f]{64}")
+_ALIAS = re.compile(r"[^\s@/\\]{1,128}")
+_VERSION_NAME = re.compile(r"v[0-9]+")
+_BAD_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control, surrogate, line and paragraph separators
+
+
+class SessionKey(NamedTuple):
+    """Which session: both are single path segments."""
+
+    workspace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.workspace}/{self.name}"
+
+    @property
+    def sid(self) -> str:
+        """The session's directory name in the store: exact names never collide, whatever the file system folds."""
+        return hashlib.sha256(f"{self.workspace}\n{self.name}".encode()).hexdigest()[:32]
+
+
+class Version(NamedTuple):
+    """One version of one file. ``seq`` orders all versions of a session by upload; times are ISO-8601 UTC."""
+
+    seq: int
+    file_id: str
+    key: str
+    id: str
+    number: int
+    digest: str
+    size_bytes: int
+    content_type: str
+    description: str | None
+    tags: Sequence[str]
+    metadata: dict[str, Any]
+    uploaded_at: str
+    updated_at: str
+    deleted_at: str | None = None
+    extra: dict[str, Any] | None = None
+
+
+class SessionInfo(NamedTuple):
+    """What is known of a session itself; ``created_at`` None means that it does not exist (any more)."""
+
+    key: SessionKey
+    description: str | None = None
+    tags: Sequence[str] = ()
+    folder: str | None = None
+    metadata: dict[str, Any] | None = None
+    write_protected: bool = False
+    created_at: str | None = None
+    updated_at: str | None = None
+    dropped_at: str | None = None
+    extra: dict[str, Any] | None = None
+
+    @property
+    def exists(self) -> bool:
+        return self.created_at is not None and self.dropped_at is None
+
+
+def session_key(workspace: str, name: str) -> SessionKey:
+    """Checked key. Raises ``InvalidInput`` with the offending name."""
+    return SessionKey(check_name(workspace, "workspace"), check_name(name, "session name"))
+
+
+def check_name(text: str, what: str) -> str:
+    """One path segment of printable Unicode: returns it unchanged or raises ``InvalidInput``."""
+    if not isinstance(text, str):
+        raise InvalidType(f"{what} must be text, not {type(text).__name__}")
+    if not text or not text.strip():
+        raise InvalidInput(f"{what} is empty")
+    if text in (".", ".."):
+        raise InvalidInput(f"{what} {text!r} is not allowed: it would leave its folder", path=text)
+    for char in text:
+        if char in "/\\":
+            raise InvalidInput(f"{what} {text!r} contains a separator ({char!r}); use one name without slashes", path=text)
+        if unicodedata.category(char) in _BAD_CATEGORIES:
+            raise InvalidInput(f"{what} {text!r} contains the unprintable character U+{ord(char):04X}", path=text)
+    size = len(text.encode())
+    if size > MAX_SEGMENT_BYTES:
+        raise InvalidInput(f"{what} {text[:40]!r}... has {size} bytes in UTF-8; the limit is {MAX_SEGMENT_BYTES}", path=text)
+    if text.startswith(".dreamlake"):
+        raise InvalidInput(f"{what} {text!r} is reserved for the store itself", path=text)
+    return text
+
+
+def folder_path(path: str) -> str:
+    """A logical folder in its one normal form: ``"/models"``, or ``"/"``. "models", "/models/" are the same."""
+    if not isinstance(path, str):
+        raise InvalidType(f"path must be text, not {type(path).__name__}")
+    reserved = _RESERVED.search(path)
+    if reserved:
+        raise InvalidInput(
+            f"path {path!r} contains the reserved character {reserved.group()!r}; use letters, digits, spaces, '-', '_', '.' and '/'",
+            path=path,
+        )
+    segments = [check_name(s, f"a part of path {path!r}") for s in path.split("/") if s not in ("", ".")]
+    return _joined(segments, path)
+
+
+def file_key(folder: str, filename: str) -> str:
+    """The full logical path of a file, e.g. ``"/models/best.pth"``."""
+    name = check_name(filename, "filename")
+    parent = folder_path(folder)
+    parts = parent.split("/")[1:] if parent != "/" else []
+    return _joined([*parts, name], f"{folder}/{filename}")
+
+
+def parse_key(path: str) -> str:
+    """A full logical path of a file as a user writes it. The last part may hold any printable character."""
+    if not isinstance(path, str):
+        raise InvalidType(f"path must be text, not {type(path).__name__}")
+    parent, _, name = path.rstrip("/").rpartition("/")
+    return file_key(parent or "/", name)
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """``"/models/best.pth"`` -> (``"/models"``, ``"best.pth"``)."""
+    parent, _, name = key.rpartition("/")
+    return parent or "/", name
+
+
+def ancestors(key: str) -> list[str]:
+    """All proper folders above a path, nearest first, without the root."""
+    out = []
+    parent = key.rpartition("/")[0]
+    while parent:
+        out.append(parent)
+        parent = parent.rpartition("/")[0]
+    return out
+
+
+def below(folder: str) -> str:
+    """The prefix that all paths inside ``folder`` start with ("/models" never matches "/models2")."""
+    return "/" if folder == "/" else folder + "/"
+
+
+def split_reference(text: str) -> tuple[str, str | None]:
+    """``"/m/best.pth@best"`` -> path and alias or version name; without one, (text, None)."""
+    head, at, tail = text.rpartition("@")
+    if at and head and "/" not in tail and _ALIAS.fullmatch(tail):
+        return head, tail
+    return text, None
+
+
+def check_alias(name: str) -> str:
+    if not isinstance(name, str) or not _ALIAS.fullmatch(name):
+        raise InvalidInput(f"alias {name!r} must be 1 to 128 characters without spaces, '@' and slashes")
+    if _VERSION_NAME.fullmatch(name):
+        raise InvalidInput(f"alias {name!r} would hide the version of that number; choose another word")
+    return name
+
+
+def version_number(name: str) -> int | None:
+    """3 for ``"v3"``, None for an alias."""
+    return int(name[1:]) if _VERSION_NAME.fullmatch(name) and len(name) < 12 else None
+
+
+def check_tags(tags: Iterable[str] | None) -> list[str]:
+    """A list of distinct tags in the given order. Raises ``InvalidType`` for a plain string."""
+    if tags is None:
+        return []
+    if isinstance(tags, (str, bytes)):
+        raise InvalidType(f"tags must be a list of text, not the single value {tags!r}; write tags=[{tags!r}]")
+    out = list(dict.fromkeys(tags))
+    if len(out) > MAX_TAGS:
+        raise InvalidInput(f"{len(out)} tags; the limit is {MAX_TAGS}")
+    for tag in out:
+        if not isinstance(tag, str):
+            raise InvalidType(f"tag {tag!r} must be text, not {type(tag).__name__}")
+        _limit_text(tag, f"tag {tag[:40]!r}", MAX_TAG_BYTES)
+    return out
+
+
+def check_description(text: str | None) -> str | None:
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise InvalidType(f"description must be text, not {type(text).__name__}")
+    return _limit_text(text, "description", MAX_DESCRIPTION_BYTES)
+
+
+def is_digest(text: str) -> bool:
+    """True for 64 lower-case hexadecimal digits."""
+    return bool(_HEX64.fullmatch(text))
+
+
+def _limit_text(text: str, what: str, limit: int) -> str:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"{what} is not valid Unicode (a lone surrogate)") from error
+    if size > limit:
+        raise InvalidInput(f"{what} has {size:,} bytes; the limit is {limit:,}")
+    return text
+
+
+def _joined(segments: list[str], shown: str) -> str:
+    key = "/" + "/".join(segments)
+    if len(segments) > MAX_PATH_DEPTH:
+        raise InvalidInput(f"path {shown[:80]!r}... is {len(segments)} folders deep; the limit is {MAX_PATH_DEPTH}", path=shown)
+    if len(key.encode()) > MAX_PATH_BYTES:
+        raise InvalidInput(f"path {shown[:80]!r}... has more than {MAX_PATH_BYTES} bytes", path=shown)
+    return key
