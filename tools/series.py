@@ -180,7 +180,11 @@ def run_steps(model: minilm.Encoder, data: Data, plan: Plan, out: Path) -> list[
         if step > 12:
             target = out / "S4" / f"model_step_{step}.safetensors"
             target.parent.mkdir(parents=True, exist_ok=True)
-            half = {name: value.to(torch.bfloat16) for name, value in model.state_dict().items() if value.is_floating_point()}
+            half = {
+                name: value.to(torch.bfloat16)
+                for name, value in model.state_dict().items()
+                if value.is_floating_point()
+            }
             save_file(half, target, metadata={"format": "pt"})
             files.append(target)
         if len(files) == 12:
@@ -260,7 +264,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.series", description="Make real series of checkpoints.")
     parser.add_argument("out", type=Path, help="folder to write S1..S6 and series.json into")
     parser.add_argument("--series", default=",".join(NAMES), help="which, separated by commas (default: all)")
-    parser.add_argument("--small", action="store_true", help="a model of 50,000 parameters: a few MB in all, in seconds")
+    parser.add_argument(
+        "--small", action="store_true", help="a model of 50,000 parameters: a few MB in all, in seconds"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="threads of torch; another number may round differently")
     options = parser.parse_args(arguments)
