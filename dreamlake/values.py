@@ -62,8 +62,25 @@ def checked(value: Any, *, what: str) -> Any:
     if result and isinstance(result, (dict, list, str)):
         size = len(encode(result))
         if size > MAX_VALUE_BYTES:
-            raise InvalidInput(f"{what} has {size:,} bytes as JSON; the limit is {MAX_VALUE_BYTES:,}. Upload it as a file.")
+            raise InvalidInput(
+                f"{what} has {size:,} bytes as JSON; the limit is {MAX_VALUE_BYTES:,}. Upload it as a file."
+            )
     return result
+
+
+def whole_number(value: Any, *, what: str) -> int:
+    """A number of things or a position: an int, or what stands for one (NumPy integers).
+
+    Raises:
+        InvalidType: not a whole number.
+        InvalidInput: a negative one.
+    """
+    if not hasattr(value, "__index__"):
+        raise InvalidType(f"{what} is a whole number, not {type(value).__name__}")
+    number = int(value.__index__())
+    if number < 0:
+        raise InvalidInput(f"{what} is {number}; it cannot be negative")
+    return number
 
 
 def _plain(value: Any, what: str, depth: int) -> Any:
@@ -139,7 +156,9 @@ def _unmark(value: Any) -> Any:
     if isinstance(value, dict):
         if len(value) == 1 and _FLOAT in value and value[_FLOAT] in ("nan", "inf", "-inf"):
             return float(value[_FLOAT])
-        return {(k[1:] if k.startswith("$$") and k.lstrip("$") == _FLOAT[1:] else k): _unmark(v) for k, v in value.items()}
+        return {
+            (k[1:] if k.startswith("$$") and k.lstrip("$") == _FLOAT[1:] else k): _unmark(v) for k, v in value.items()
+        }
     if isinstance(value, list):
         return [_unmark(v) for v in value]
     return value
