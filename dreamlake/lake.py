@@ -10,7 +10,7 @@ import contextlib
 import os
 from typing import Any
 
-from dreamlake import values
+from dreamlake import config, values
 from dreamlake.blobs.folder import FolderBlobs
 from dreamlake.catalog.folder import FolderCatalog
 from dreamlake.errors import InvalidInput, NotFound, UnsupportedFormat
@@ -81,9 +81,9 @@ def open_lake(
     """Open the lake in a folder.
 
     Args:
-        location: its root folder; None means ``DREAMLAKE_LOCAL_PATH`` or ``./experiments``.
+        location: its root folder; None means what ``config.local_path`` says (environment, file, ``./experiments``).
         create: make an empty lake when there is none.
-        max_file_bytes: upload limit in bytes; None means ``DREAMLAKE_MAX_FILE_BYTES`` or 5 GiB.
+        max_file_bytes: upload limit in bytes; None means what the configuration says, or 5 GiB.
         ports: the system calls to use (tests).
 
     Raises:
@@ -91,7 +91,7 @@ def open_lake(
         InvalidInput: the location is a file, or a setting is no number.
         UnsupportedFormat: a newer format, or not a store.
     """
-    root = os.path.abspath(os.path.expanduser(os.fspath(location or os.environ.get("DREAMLAKE_LOCAL_PATH") or "experiments")))
+    root = config.local_path(location)
     ports = ports or Ports()
     base = f"{root}/{STORE_DIR}"
     try:
@@ -112,7 +112,7 @@ def open_lake(
         blobs=FolderBlobs(ports, base),
         root=root,
         scratch=f"{base}/cache",
-        max_file_bytes=max_file_bytes if max_file_bytes is not None else _limit_from_environment(),
+        max_file_bytes=config.max_file_bytes(max_file_bytes) or DEFAULT_MAX_FILE_BYTES,
     )
     return Lake(store, root, head["store_id"])
 
@@ -163,13 +163,3 @@ def _store_head(data: bytes, base: str) -> dict[str, Any]:
     if version != FORMAT or not isinstance(store_id, str):
         raise UnsupportedFormat(f"{base} has store format {version!r}; this release reads format {FORMAT}", path=base)
     return dict(head)
-
-
-def _limit_from_environment() -> int:
-    text = os.environ.get("DREAMLAKE_MAX_FILE_BYTES")
-    if not text:
-        return DEFAULT_MAX_FILE_BYTES
-    try:
-        return int(text)
-    except ValueError:
-        raise InvalidInput(f"DREAMLAKE_MAX_FILE_BYTES={text!r} is not a number of bytes") from None

@@ -77,6 +77,10 @@ class Blobs(Protocol):
         """The stored bytes as an unbuffered seekable stream, of a condemned copy too. Raises ``NotFound``."""
         ...
 
+    def sealed(self, key: str) -> bool:
+        """True while the tamper mark of the copy that ``open`` gives is intact. Raises ``NotFound``."""
+        ...
+
     def file(self, key: str) -> str | None:
         """A local file with the stored bytes that must never be written to, or None where there is none."""
         ...

@@ -127,7 +127,14 @@ class FolderBlobs:
             for condemned in self._condemned(key):
                 with contextlib.suppress(FileNotFoundError):
                     return self._fs.open(condemned)
-        raise NotFound(f"no copy of {key} in {self._root}; run `dreamlake verify` to see what else is missing", path=path)
+        raise self._missing(key)
+
+    def sealed(self, key: str) -> bool:
+        for _ in range(_READ_TRIES):
+            for candidate in (self._path(key), *self._condemned(key)):
+                with contextlib.suppress(FileNotFoundError):
+                    return self._fs.stat(candidate).sealed
+        raise self._missing(key)
 
     def file(self, key: str) -> str | None:
         path = self._path(key)
@@ -176,6 +183,9 @@ class FolderBlobs:
         except FileNotFoundError:
             return False
         return True
+
+    def _missing(self, key: str) -> NotFound:
+        return NotFound(f"no copy of {key} in {self._root}; run `dreamlake verify` to see what else is missing", path=key)
 
     def _path(self, key: str) -> str:
         check_key(key)

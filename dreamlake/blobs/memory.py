@@ -72,6 +72,10 @@ class MemoryBlobs:
                     return io.BytesIO(self.held[found, batch])
         raise NotFound(f"no copy of {key}", path=key)
 
+    def sealed(self, key: str) -> bool:
+        self.open(key).close()
+        return True
+
     def file(self, key: str) -> str | None:
         return None
 

@@ -111,15 +111,12 @@ class VerifiedStream(io.RawIOBase):
         super().close()
 
 
-def open_plain(blobs: Blobs, digest: str, size: int, *, sealed: bool) -> io.BufferedReader:
-    """A seekable stream of the plain content.
-
-    Args:
-        sealed: the copy's tamper mark is intact; otherwise every byte is checked before the stream is handed out.
+def open_plain(blobs: Blobs, digest: str, size: int) -> io.BufferedReader:
+    """A seekable stream of the plain content; checked whole first when the copy's tamper mark is broken.
 
     Raises ``Corrupt`` for damaged content, ``NotFound`` when no copy exists.
     """
-    if not sealed:
+    if not blobs.sealed(digest):
         for _ in pieces(blobs, digest, size):
             pass
     raw = blobs.open(digest)

@@ -1,0 +1,93 @@
+"""Where a session lives when its constructor does not say: environment, then the configuration file, then ./experiments.
+
+The file is ``$DREAMLAKE_CONFIG`` or ``$XDG_CONFIG_HOME/dreamlake/config.toml`` (``~/.config`` by default)::
+
+    local_path = "~/experiments"
+    max_file_bytes = 5368709120
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from dreamlake.errors import InvalidInput
+
+DEFAULT_LOCAL_PATH = "experiments"
+_KNOWN = frozenset({"local_path", "remote", "namespace", "max_file_bytes", "profiles"})
+
+
+def local_path(given: str | os.PathLike[str] | None = None) -> str:
+    """The absolute root folder: the argument, ``DREAMLAKE_LOCAL_PATH``, the file's ``local_path``, ``./experiments``.
+
+    Raises ``InvalidInput`` for an unreadable file, or when a remote is configured (this release has local mode only).
+    """
+    if given is not None:
+        chosen = os.fspath(given)
+    elif os.environ.get("DREAMLAKE_LOCAL_PATH"):
+        chosen = os.environ["DREAMLAKE_LOCAL_PATH"]
+    elif os.environ.get("DREAMLAKE_REMOTE"):
+        raise no_remote("DREAMLAKE_REMOTE")
+    else:
+        settings = read_file()
+        if settings.get("remote") and not settings.get("local_path"):
+            raise no_remote(f"{config_file()}: remote")
+        chosen = settings.get("local_path") or DEFAULT_LOCAL_PATH
+    if not chosen or "\0" in chosen:
+        raise InvalidInput(f"local_path {chosen!r} is not a folder path")
+    return os.path.abspath(os.path.expanduser(chosen))
+
+
+def no_remote(where: str) -> InvalidInput:
+    return InvalidInput(
+        f"{where}: remote mode (S3 and MongoDB) is not in this release; use local_path=... or DREAMLAKE_LOCAL_PATH"
+    )
+
+
+def max_file_bytes(given: int | None = None) -> int | None:
+    """The upload limit in bytes: the argument, ``DREAMLAKE_MAX_FILE_BYTES``, the file's setting, or None."""
+    value: Any = given
+    source = "max_file_bytes"
+    if value is None and os.environ.get("DREAMLAKE_MAX_FILE_BYTES"):
+        source, value = "DREAMLAKE_MAX_FILE_BYTES", os.environ["DREAMLAKE_MAX_FILE_BYTES"]
+    elif value is None:
+        source, value = f"{config_file()}: max_file_bytes", read_file().get("max_file_bytes")
+    if value is None:
+        return None
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = 0
+    if number <= 0 or isinstance(value, (bool, float)):
+        raise InvalidInput(f"{source}={value!r} is not a positive number of bytes")
+    return number
+
+
+def config_file() -> str:
+    if os.environ.get("DREAMLAKE_CONFIG"):
+        return os.path.expanduser(os.environ["DREAMLAKE_CONFIG"])
+    base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    return os.path.join(base, "dreamlake", "config.toml")
+
+
+def read_file() -> dict[str, Any]:
+    """The settings in the configuration file; {} when there is none."""
+    path = config_file()
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        settings = tomllib.loads(data.decode())
+    except ValueError as error:
+        raise InvalidInput(f"{path} is not valid TOML: {error}", path=path) from None
+    unknown = sorted(set(settings) - _KNOWN)
+    if unknown:
+        raise InvalidInput(f"{path}: unknown setting {unknown[0]!r}; known are {', '.join(sorted(_KNOWN))}", path=path)
+    return settings

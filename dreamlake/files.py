@@ -1,0 +1,434 @@
+"""``session.files()``: upload, read and organise the files of one session.
+
+Owns: what users may pass (checked here, once) and the records they get back. The work itself is in ``operations``.
+Every method takes a logical path (``"/models/best.pth"``), ``path@alias``, ``path@vN``, an id, or a record.
+"""
+
+from __future__ import annotations
+
+import builtins
+import io
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, BinaryIO, Final
+
+from dreamlake import values
+from dreamlake.content import reading
+from dreamlake.content.staging import check_source
+from dreamlake.errors import InvalidInput, InvalidType, NotFound
+from dreamlake.model import (
+    SessionKey,
+    Version,
+    below,
+    check_alias,
+    check_description,
+    check_name,
+    check_tags,
+    file_key,
+    folder_path,
+    session_key,
+    split_key,
+)
+from dreamlake.operations import search, tree, upload
+from dreamlake.operations.context import Store
+from dreamlake.operations.download import download as download_version
+from dreamlake.progress import meter
+from dreamlake.savers import Savers
+
+__all__ = ["Files", "Record"]
+
+Record = dict[str, Any]
+Reference = str | Mapping[str, Any]
+Guard = Callable[[bool], None]
+
+
+class _Keep:
+    def __repr__(self) -> str:
+        return "KEEP"
+
+
+KEEP: Final = _Keep()  # the default of update(): leave the field as it is
+
+
+def record(version: Version, session: SessionKey) -> Record:
+    """The public record of a version; always all of these keys."""
+    folder, filename = split_key(version.key)
+    return {
+        "id": version.id,
+        "sessionId": f"{session.workspace}/{session.name}",
+        "path": folder,
+        "filename": filename,
+        "description": version.description,
+        "tags": list(version.tags),
+        "contentType": version.content_type,
+        "sizeBytes": version.size_bytes,
+        "checksum": version.digest,
+        "metadata": version.metadata,
+        "uploadedAt": version.uploaded_at,
+        "updatedAt": version.updated_at,
+        "deletedAt": version.deleted_at,
+        "version": version.number,
+    }
+
+
+class Files(Savers):
+    """The files of one session. Get it as ``session.files()`` (or ``session.files``).
+
+    All methods raise ``RuntimeError`` before the session is open and after it is closed, and those that change
+    anything also when it is write-protected.
+    """
+
+    def __init__(self, store: Store, session: SessionKey, guard: Guard) -> None:
+        self._store, self._session, self._guard = store, session, guard
+
+    def __call__(self) -> Files:
+        return self
+
+    def __repr__(self) -> str:
+        return f"Files({str(self._session)!r})"
+
+    # ---- writing -------------------------------------------------------------------------------------------------
+
+    def upload(
+        self,
+        file_path: str | os.PathLike[str] | bytes | BinaryIO,
+        *,
+        path: str = "/",
+        description: str | None = None,
+        tags: Iterable[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        filename: str | None = None,
+        include: Sequence[str] = (),
+        ignore: Sequence[str] = (),
+    ) -> Record:
+        """Store a file, or a whole folder, durably.
+
+        Args:
+            file_path: path of a file or folder (``~`` is expanded), or bytes or a binary file object with ``filename``.
+            path: logical folder; "/models", "models" and "/models/" are the same.
+            description, tags, metadata: what to know about it; NumPy scalars and 0-d tensors become plain numbers.
+            filename: another name than the file's own.
+            include, ignore: for a folder: shell patterns on the relative path or the name.
+
+        Returns:
+            The record. For a folder, which is one atomic commit: ``{"path", "count", "uploaded", "unchanged",
+            "sizeBytes", "newBytes", "files": [records]}``; files whose content and attributes are stored already keep
+            their version.
+
+        Raises:
+            ValueError: bad input of any kind (a missing file is also a ``FileNotFoundError``); nothing was changed.
+            TypeError: metadata or tags of a type that cannot be stored.
+        """
+        self._guard(True)
+        attributes = _attributes(description, tags, metadata)
+        folder = folder_path(path)
+        if isinstance(file_path, (str, os.PathLike)):
+            local = _local(file_path)
+            if os.path.isdir(local):
+                if filename is not None:
+                    raise InvalidInput(f"{local} is a folder; filename={filename!r} is for a single file", path=local)
+                return self._upload_folder(local, folder, attributes, include, ignore)
+            key = file_key(folder, filename if filename is not None else os.path.basename(local.rstrip("/")))
+            size = check_source(local, self._store.max_file_bytes).st_size
+            with meter(size, f"upload {split_key(key)[1]}") as progress:
+                version = upload.upload_file(self._store, self._session, local, key, attributes, progress=progress)
+            return record(version, self._session)
+        key = file_key(folder, _name_of_stream(file_path, filename))
+        source = bytes(file_path) if isinstance(file_path, (bytes, bytearray, memoryview)) else _binary(file_path)
+        return record(upload.upload_file(self._store, self._session, source, key, attributes), self._session)
+
+    def _upload_folder(
+        self, local: str, folder: str, attributes: upload.Attributes, include: Sequence[str], ignore: Sequence[str]
+    ) -> Record:
+        limit = self._store.max_file_bytes
+        found = upload.scan_folder(local, include=_patterns(include), ignore=_patterns(ignore), limit=limit)
+        if not found:
+            raise InvalidInput(f"{local} holds no files to upload", path=local)
+        with meter(sum(f.size for f in found), f"upload {len(found):,} files") as progress:
+            done = upload.upload_folder(self._store, self._session, local, folder, attributes, found, progress=progress)
+        return {
+            "path": folder,
+            "count": len(done.versions),
+            "uploaded": done.uploaded,
+            "unchanged": done.unchanged,
+            "sizeBytes": sum(v.size_bytes for v in done.versions),
+            "newBytes": done.new_bytes,
+            "files": [record(v, self._session) for v in done.versions],
+        }
+
+    def update(
+        self,
+        file: Reference,
+        *,
+        description: str | None | _Keep = KEEP,
+        tags: Iterable[str] | None | _Keep = KEEP,
+        metadata: Mapping[str, Any] | None | _Keep = KEEP,
+    ) -> Record:
+        """Change what is known about a file; fields left out are kept. Returns the new record."""
+        self._guard(True)
+        given: dict[str, Any] = {}
+        if not isinstance(description, _Keep):
+            given["description"] = check_description(description)
+        if not isinstance(tags, _Keep):
+            given["tags"] = check_tags(tags)
+        if not isinstance(metadata, _Keep):
+            given["metadata"] = _metadata(metadata)
+        version = tree.resolve(self._view(), _reference(file))
+        return record(tree.update(self._store, self._session, version, given), self._session)
+
+    def move(self, file: Reference, to: str) -> Record | list[Record]:
+        """Move a file with its history; a target that is a folder or ends in "/" takes it under its own name.
+
+        A folder moves as a whole, and then the list of its records is returned.
+        """
+        self._guard(True)
+        return self._one_or_all(_reference(file), tree.move(self._store, self._session, _reference(file), to))
+
+    def copy(self, file: Reference, to: str, *, session: str | None = None) -> Record | list[Record]:
+        """Copy a file or folder; no bytes move. ``session="workspace/name"`` copies into another session."""
+        self._guard(True)
+        goal = self._session if session is None else session_key(*session.partition("/")[::2])
+        if not self._store.catalog.view(goal).info.exists:
+            raise NotFound(f"no session {goal}; open it once to create it", path=str(goal))
+        made = tree.copy(self._store, self._session, _reference(file), to, to_session=goal)
+        return self._one_or_all(_reference(file), made, goal)
+
+    def delete(self, file: Reference, *, recursive: bool = False) -> Record:
+        """Delete a file with its history; ``restore`` brings it back until collection lets it go.
+
+        Returns ``{"id", "deletedAt", "path", "filename"}``. A folder needs ``recursive=True`` and gives
+        ``{"path", "count", "deletedAt", "files": [...]}``.
+        """
+        self._guard(True)
+        text, view = _reference(file), self._view()
+        versions = tree.select(view, text)
+        single = self._is_single(view, text)
+        if not single and not recursive:
+            raise InvalidInput(f"{text} is a folder of {len(versions)} files; delete it with recursive=True", path=text)
+        if single and versions != [view.current_at(versions[0].key)]:
+            raise InvalidInput(f"{text} is an older version; versions go by retention, or delete the whole file", path=text)
+        gone = [_deleted(v) for v in tree.delete(self._store, self._session, versions)]
+        if single:
+            return gone[0]
+        return {"path": folder_path(text), "count": len(gone), "deletedAt": gone[0]["deletedAt"], "files": gone}
+
+    def restore(self, file: Reference, *, version: int | None = None) -> Record:
+        """Bring back a deleted file, or make an older version (``path@vN`` or ``version``) the newest again."""
+        self._guard(True)
+        return record(tree.restore(self._store, self._session, _reference(file), number=version), self._session)
+
+    def alias(self, file: Reference, name: str, *, remove: bool = False) -> Record | None:
+        """Let ``path@name`` stand for the file's newest version, or for the one that ``path@vN`` names.
+
+        Moving an alias is atomic. ``remove=True`` takes it away and returns None.
+        """
+        self._guard(True)
+        made = tree.alias(self._store, self._session, _reference(file), check_alias(name), remove=remove)
+        return None if made is None else record(made, self._session)
+
+    def aliases(self, file: Reference) -> dict[str, int]:
+        """Alias -> version number of one file."""
+        self._guard(False)
+        view = self._view()
+        state = view.file_at(tree.resolve(view, _reference(file)).key)
+        if state is None:
+            return {}
+        numbers = {v.id: v.number for v in state.versions}
+        return {name: numbers[i] for name, i in sorted(state.aliases.items()) if i in numbers}
+
+    # ---- reading -------------------------------------------------------------------------------------------------
+
+    def list(self, *, path: str | None = None, tags: Iterable[str] | None = None, match: str = "any") -> builtins.list[Record]:
+        """Live files in upload order.
+
+        Args:
+            path: folder; it and everything below it. Unknown gives [].
+            tags: with ``match="any"`` files that have at least one of these, with "all" those that have every one.
+        """
+        self._guard(False)
+        if match not in ("any", "all"):
+            raise InvalidInput(f"match={match!r}; use 'any' or 'all'")
+        found: Iterable[Version] = self._view().live()
+        if path is not None and (prefix := below(folder_path(path))) != "/":
+            found = (v for v in found if v.key.startswith(prefix))
+        if tags is not None:
+            wanted = frozenset(check_tags(tags))
+            if match == "any":
+                found = (v for v in found if not wanted.isdisjoint(v.tags))
+            else:
+                found = (v for v in found if wanted.issubset(v.tags))
+        return _records(found, self._session)
+
+    def find(
+        self,
+        glob: str | None = None,
+        *,
+        path: str | None = None,
+        tags: Iterable[str] | None = None,
+        all_tags: Iterable[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        min_size: int | None = None,
+        max_size: int | None = None,
+        after: str | datetime | None = None,
+        before: str | datetime | None = None,
+        checksum: str | None = None,
+        order_by: str = "uploaded",
+        descending: bool = False,
+        limit: int | None = None,
+    ) -> builtins.list[Record]:
+        """Live files that meet every given condition; see ``operations.search.predicate`` for each.
+
+        Example: ``files.find("/models/**/*.pth", metadata={"loss": {"<": 0.5}}, order_by="metadata.loss", limit=1)``.
+        """
+        self._guard(False)
+        test = search.predicate(
+            glob=glob, path=path, tags=tags, all_tags=all_tags, metadata=metadata, min_size=min_size,
+            max_size=max_size, after=after, before=before, checksum=checksum,
+        )  # fmt: skip
+        matching = [v for v in self._view().live() if test(v)]
+        return _records(search.ordered(matching, order_by, descending=descending, limit=limit), self._session)
+
+    def get(self, file: Reference) -> Record:
+        """The record of one file. Raises ``FileNotFoundError`` when it is unknown, deleted or replaced."""
+        self._guard(False)
+        return record(self._resolve(file), self._session)
+
+    def exists(self, file: Reference) -> bool:
+        """True if ``get`` would find it."""
+        self._guard(False)
+        try:
+            self._resolve(file)
+        except NotFound:
+            return False
+        return True
+
+    def history(self, file: Reference) -> builtins.list[Record]:
+        """All kept versions, newest first; read an old one as ``path@vN``."""
+        self._guard(False)
+        return _records(tree.history(self._view(), _reference(file)), self._session)
+
+    def open(self, file: Reference) -> io.BufferedReader:
+        """A seekable binary stream of the content.
+
+        A copy whose tamper mark is broken is checked before it is handed out, and a read from start to end is checked
+        at its end; both raise ``ValueError`` (``Corrupt``). Use it in a ``with`` block.
+        """
+        self._guard(False)
+        version = self._resolve(file)
+        return reading.open_plain(self._store.blobs, version.digest, version.size_bytes)
+
+    def read_bytes(self, file: Reference) -> bytes:
+        """The verified content. Raises ``ValueError`` (``Corrupt``) when it is damaged."""
+        self._guard(False)
+        version = self._resolve(file)
+        return reading.read_all(self._store.blobs, version.digest, version.size_bytes)
+
+    def read_text(self, file: Reference, encoding: str = "utf-8") -> str:
+        """The verified content as text."""
+        return self.read_bytes(file).decode(encoding)
+
+    def download(self, file: Reference, dest: str | os.PathLike[str] | None = None) -> str:
+        """Write the content to ``dest``: a file, or a folder that takes it under its own name (default: here).
+
+        Atomic: an existing file is replaced only by complete, verified content. A logical folder is downloaded with
+        its tree below ``dest``. Returns the destination.
+        """
+        self._guard(False)
+        text, view = _reference(file), self._view()
+        versions = tree.select(view, text)
+        target = _local(dest) if dest is not None else "."
+        if isinstance(dest, str) and dest.endswith("/"):
+            target = target.rstrip("/") + "/"
+        with meter(sum(v.size_bytes for v in versions), "download") as progress:
+            if self._is_single(view, text):
+                made = download_version(self._store, versions[0], target, progress=progress)
+                return made[2:] if dest is None and made.startswith("./") else made
+            prefix = below(folder_path(text))
+            for version in versions:
+                download_version(self._store, version, f"{target}/{version.key[len(prefix) :]}", progress=progress)
+        return target
+
+    # ---- inside --------------------------------------------------------------------------------------------------
+
+    def _view(self) -> Any:
+        return self._store.catalog.view(self._session)
+
+    def _resolve(self, file: Reference) -> Version:
+        return tree.resolve(self._view(), _reference(file))
+
+    def _is_single(self, view: Any, reference: str) -> bool:
+        try:
+            tree.resolve(view, reference)
+        except NotFound:
+            return False
+        return True
+
+    def _one_or_all(self, reference: str, made: builtins.list[Version], session: SessionKey | None = None) -> Any:
+        found = _records(made, session or self._session)
+        return found[0] if len(found) == 1 else found
+
+
+def _records(versions: Iterable[Version], session: SessionKey) -> list[Record]:
+    return [record(version, session) for version in versions]
+
+
+def _deleted(version: Version) -> Record:
+    folder, filename = split_key(version.key)
+    return {"id": version.id, "deletedAt": version.deleted_at, "path": folder, "filename": filename}
+
+
+def _reference(file: Reference) -> str:
+    if isinstance(file, Mapping):
+        try:
+            file = file["id"]
+        except KeyError:
+            raise InvalidInput("this mapping is not a file record: it has no 'id'") from None
+    if not isinstance(file, str):
+        raise InvalidType(f"a file is named by its path, its id or its record, not by a {type(file).__name__}")
+    if not file:
+        raise InvalidInput("the path of the file is empty")
+    return file
+
+
+def _attributes(description: Any, tags: Any, metadata: Any) -> upload.Attributes:
+    return upload.Attributes(check_description(description), check_tags(tags), _metadata(metadata))
+
+
+def _metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        raise InvalidType(f"metadata must be a mapping, not {type(metadata).__name__}")
+    plain: dict[str, Any] = values.checked(metadata, what="metadata")
+    return plain
+
+
+def _local(path: str | os.PathLike[str]) -> str:
+    text = os.path.expanduser(os.fspath(path))
+    if not isinstance(text, str):
+        raise InvalidType("file_path must be text or a path of text, not bytes; bytes are content and need filename=")
+    if not text:
+        raise InvalidInput("file_path is empty")
+    if "\0" in text:
+        raise InvalidInput(f"file_path {text!r} contains a NUL character", path=text)
+    return text
+
+
+def _name_of_stream(source: Any, filename: str | None) -> str:
+    if filename is not None:
+        return check_name(filename, "filename")
+    raise InvalidInput(f"content given as {type(source).__name__} has no name of its own; add filename='...'")
+
+
+def _binary(source: Any) -> BinaryIO:
+    if isinstance(source, io.TextIOBase) or not callable(getattr(source, "read", None)):
+        raise InvalidType(
+            f"file_path must be a path, bytes or a file opened in binary mode ('rb'), not {type(source).__name__}"
+        )
+    stream: BinaryIO = source
+    return stream
+
+
+def _patterns(patterns: Sequence[str]) -> Sequence[str]:
+    return [patterns] if isinstance(patterns, str) else list(patterns)

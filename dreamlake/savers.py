@@ -1,0 +1,113 @@
+"""Convenience savers: objects straight into the session, without temporary files of the user's.
+
+A mixin of ``Files``. Each returns the record that ``upload`` returns. Heavy libraries are imported where they are used.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, BinaryIO
+
+from dreamlake import values
+from dreamlake.errors import InvalidInput, InvalidType
+
+_IN_MEMORY = 64 << 20  # a serialised object above this size waits on disk instead
+
+
+class Savers:
+    """Savers over ``upload``."""
+
+    @abstractmethod
+    def upload(
+        self,
+        file_path: str | os.PathLike[str] | bytes | BinaryIO,
+        *,
+        path: str = "/",
+        description: str | None = None,
+        tags: Iterable[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        filename: str | None = None,
+    ) -> dict[str, Any]: ...
+
+    def save_bytes(self, data: bytes, filename: str, **attributes: Any) -> dict[str, Any]:
+        """Save bytes. ``attributes``: path, description, tags, metadata, as for ``upload`` (all savers take them)."""
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise InvalidType(f"save_bytes needs bytes, not {type(data).__name__}")
+        return self.upload(bytes(data), filename=filename, **attributes)
+
+    def save_text(self, text: str, filename: str, *, encoding: str = "utf-8", **attributes: Any) -> dict[str, Any]:
+        """Save text."""
+        if not isinstance(text, str):
+            raise InvalidType(f"save_text needs text, not {type(text).__name__}")
+        return self.upload(text.encode(encoding), filename=filename, **attributes)
+
+    def save_json(self, value: Any, filename: str, *, indent: int | None = 2, **attributes: Any) -> dict[str, Any]:
+        """Save a value as JSON; NumPy scalars, 0-d tensors, datetimes and paths are converted.
+
+        NaN and infinities are written as ``{"$float": "nan"}``, so that every JSON reader can read the file.
+        """
+        data = values.encode(values.plain(value, what="value"), indent=indent) + b"\n"
+        return self.upload(data, filename=filename, **attributes)
+
+    def save_figure(self, figure: Any, filename: str, *, dpi: float | None = None, **attributes: Any) -> dict[str, Any]:
+        """Save a matplotlib figure (or axes, or the pyplot module for the current one); the suffix is the format."""
+        suffix = os.path.splitext(filename)[1].lstrip(".").lower()
+        if not suffix:
+            raise InvalidInput(f"filename {filename!r} needs a suffix that names the format, e.g. '.png' or '.pdf'")
+        if hasattr(figure, "gcf"):
+            figure = figure.gcf()
+        elif not hasattr(figure, "savefig") and callable(getattr(figure, "get_figure", None)):
+            figure = figure.get_figure()
+        if not callable(getattr(figure, "savefig", None)):
+            raise InvalidType(f"save_figure needs a matplotlib figure, not {type(figure).__name__}")
+        buffer = io.BytesIO()
+        options = {} if dpi is None else {"dpi": dpi}
+        figure.savefig(buffer, format=suffix, **options)
+        return self.upload(buffer.getvalue(), filename=filename, **attributes)
+
+    def save_torch(self, value: Any, filename: str, **attributes: Any) -> dict[str, Any]:
+        """Save with ``torch.save`` (a state_dict, a checkpoint dict, a tensor)."""
+        import torch
+
+        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as buffer:
+            torch.save(value, buffer)
+            buffer.seek(0)
+            return self.upload(_stream(buffer), filename=filename, **attributes)
+
+    def save_safetensors(
+        self, tensors: Mapping[str, Any], filename: str, *, header: Mapping[str, str] | None = None, **attributes: Any
+    ) -> dict[str, Any]:
+        """Save named tensors (torch or NumPy) as safetensors; ``header`` is its own text metadata."""
+        if any(type(t).__module__.split(".")[0] == "torch" for t in tensors.values()):
+            from safetensors.torch import save
+        else:
+            from safetensors.numpy import save
+        data = save(dict(tensors), metadata=dict(header) if header else None)
+        return self.upload(data, filename=filename, **attributes)
+
+    def save_numpy(self, value: Any, filename: str, **attributes: Any) -> dict[str, Any]:
+        """Save an array as ``.npy``, or a mapping of arrays as an uncompressed ``.npz``. Never pickles."""
+        import numpy as np
+
+        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as buffer:
+            if isinstance(value, Mapping):
+                arrays = {str(k): np.asarray(v) for k, v in value.items()}
+                if any(a.dtype.hasobject for a in arrays.values()):
+                    raise InvalidType("save_numpy cannot save object arrays: they would need pickle")
+                np.savez(buffer, **arrays)  # type: ignore[arg-type]
+            else:
+                array = np.asarray(value)
+                if array.dtype.hasobject:
+                    raise InvalidType("save_numpy cannot save object arrays: they would need pickle")
+                np.save(buffer, array, allow_pickle=False)
+            buffer.seek(0)
+            return self.upload(_stream(buffer), filename=filename, **attributes)
+
+
+def _stream(buffer: Any) -> BinaryIO:
+    stream: BinaryIO = buffer
+    return stream

@@ -1,0 +1,344 @@
+"""``Session``: one run's files, parameters, logs and tracks in one place.
+
+Owns: opening and closing, resuming, write protection, and ``session.json``. The truth about a session is its log in
+the store; ``session.json`` is a view of it for people and other tools, written anew when it is missing or differs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, TypeVar
+
+from dreamlake import config, values
+from dreamlake.errors import InvalidInput, InvalidType, StateError
+from dreamlake.files import Files, _metadata
+from dreamlake.journal import Journal
+from dreamlake.lake import Lake, open_lake
+from dreamlake.legacy import FileOperation
+from dreamlake.logs import Logs
+from dreamlake.model import SessionInfo, check_description, check_tags, folder_path, session_key
+from dreamlake.operations.commit import commit
+from dreamlake.parameters import Parameters
+from dreamlake.ports import iso
+from dreamlake.tracks import Track, Tracks
+
+__all__ = ["Session", "dreamlake_session"]
+
+_PROTECTION_CHECK_S = 1.0  # how old the answer to "write-protected?" may be for logs, tracks and parameters
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class Session:
+    """A named session in a workspace.
+
+    Args:
+        name, workspace: one path segment each, any printable Unicode.
+        description, tags, folder, metadata: about the session; kept from earlier runs unless given anew.
+        write_protected: True protects it for good: every later write raises ``RuntimeError``.
+        local_path: root folder of the lake. Default: ``DREAMLAKE_LOCAL_PATH``, the configuration file's
+            ``local_path``, or ``./experiments``.
+        remote, namespace: for remote mode, which this release does not have: a clear error.
+        max_file_bytes: upload limit (default 5 GiB).
+
+    Raises:
+        ValueError, TypeError: a bad name or value; nothing is created before ``open``.
+
+    Example::
+
+        with Session("resnet-run-1", "vision") as session:
+            session.parameters().set(lr=0.001)
+            session.files().upload("model.pth", path="/models", tags=["best"])
+    """
+
+    def __init__(
+        self,
+        name: str,
+        workspace: str,
+        *,
+        description: str | None = None,
+        tags: Iterable[str] | None = None,
+        folder: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        write_protected: bool = False,
+        local_path: str | os.PathLike[str] | None = None,
+        remote: Any = None,
+        namespace: str | None = None,
+        max_file_bytes: int | None = None,
+    ) -> None:
+        self._key = session_key(workspace, name)
+        if remote is not None or namespace is not None:
+            raise config.no_remote("remote" if remote is not None else "namespace")
+        self._given: dict[str, Any] = {}
+        if description is not None:
+            self._given["description"] = check_description(description)
+        if tags is not None:
+            self._given["tags"] = check_tags(tags)
+        if folder is not None:
+            self._given["folder"] = folder_path(folder)
+        if metadata is not None:
+            self._given["metadata"] = _metadata(metadata)
+        if not isinstance(write_protected, bool):
+            raise InvalidType(f"write_protected must be True or False, not {write_protected!r}")
+        if write_protected:
+            self._given["write_protected"] = True
+        self._root = config.local_path(local_path)
+        self._limit = config.max_file_bytes(max_file_bytes)
+        self._lock = threading.RLock()
+        self._lake: Lake | None = None
+        self._journal: Journal | None = None
+        self._parts: dict[str, Any] = {}
+        self._protected_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"Session({self._key.name!r}, {self._key.workspace!r}, {'open' if self.is_open else 'closed'})"
+
+    # ---- life ----------------------------------------------------------------------------------------------------
+
+    def open(self) -> Session:
+        """Create the session, or resume it; may be repeated. Returns self."""
+        with self._lock:
+            if self._lake is not None:
+                return self
+            lake = open_lake(self._root, create=True, max_file_bytes=self._limit)
+            info = self._announce(lake)
+            folder = lake.session_folder(self._key)
+            write_session_file(lake, folder, info)
+            journal = lake.journal(self._key)
+            ports = lake.store.ports
+            self._parts = {
+                "files": Files(lake.store, self._key, self._guard),
+                "parameters": Parameters(journal, self._guard, ports),
+                "logs": Logs(journal, self._guard, ports),
+                "tracks": Tracks(journal, self._guard, ports),
+            }
+            self._lake, self._journal = lake, journal
+        return self
+
+    def _announce(self, lake: Lake) -> SessionInfo:
+        """Commit what is new about the session; an unchanged resumed one costs no record."""
+        info = lake.info(self._key)
+        changed = {k: v for k, v in self._given.items() if getattr(info, k) != v}
+        if info.exists and not changed:
+            return info
+        if info.exists and info.write_protected:
+            raise StateError(f"session {self._key} is write-protected; its {', '.join(changed)} cannot be changed")
+        entry = {"op": "session", "at": iso(lake.store.ports.now()), **changed}
+        commit(lake.store, self._key, [entry])
+        return lake.info(self._key)
+
+    def close(self) -> None:
+        """Make everything durable and end; may be repeated. The session can be opened again."""
+        with self._lock:
+            if self._lake is None:
+                return
+            try:
+                self._parts["tracks"].close()
+                if self._journal is not None:
+                    self._journal.close()
+                with contextlib.suppress(OSError):  # a view only; the next open writes it again
+                    write_session_file(self._lake, self._lake.session_folder(self._key), self._lake.info(self._key))
+            finally:
+                self._lake = self._journal = None
+                self._parts = {}
+
+    def __enter__(self) -> Session:
+        return self.open()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        with contextlib.suppress(Exception):  # the body's own exception is what matters
+            self.close()
+
+    # ---- what it holds -------------------------------------------------------------------------------------------
+
+    @property
+    def files(self) -> Files:
+        """The files; ``session.files()`` is the same."""
+        files: Files = self._part("files")
+        return files
+
+    def parameters(self) -> Parameters:
+        """The parameters."""
+        parameters: Parameters = self._part("parameters")
+        return parameters
+
+    def log(
+        self, message: str | None = None, level: str = "info", metadata: Mapping[str, Any] | None = None, **extra: Any
+    ) -> Any:
+        """Write a log line; without a message, a builder: ``session.log(metadata=...).error("...")``."""
+        return self._part("logs").log(message, level, metadata, **extra)
+
+    def logs(self) -> Logs:
+        """The log lines, for reading back."""
+        logs: Logs = self._part("logs")
+        return logs
+
+    def track(
+        self,
+        name: str,
+        description: str | None = None,
+        tags: Iterable[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Track:
+        """A track of data points over time, e.g. ``"train/loss"``."""
+        track: Track = self._part("tracks").track(name, description, tags, metadata)
+        return track
+
+    def tracks(self) -> Tracks:
+        """All tracks."""
+        tracks: Tracks = self._part("tracks")
+        return tracks
+
+    def file(self, **options: Any) -> FileOperation:
+        """The older spelling: ``session.file(file_path="m.pth", prefix="/models").save()`` and the like."""
+        return FileOperation(self._part("files"), **options)
+
+    # ---- what it is ----------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self._key.name
+
+    @property
+    def workspace(self) -> str:
+        return self._key.workspace
+
+    @property
+    def id(self) -> str:
+        """``workspace/name``."""
+        return str(self._key)
+
+    @property
+    def local_path(self) -> str:
+        """The lake's root folder."""
+        return self._root
+
+    @property
+    def is_open(self) -> bool:
+        return self._lake is not None
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What ``session.json`` holds, as of now."""
+        return session_document(self._need_open().info(self._key))
+
+    @property
+    def description(self) -> str | None:
+        return self._need_open().info(self._key).description
+
+    @property
+    def tags(self) -> list[str]:
+        return list(self._need_open().info(self._key).tags)
+
+    @property
+    def folder(self) -> str | None:
+        return self._need_open().info(self._key).folder
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return dict(self._need_open().info(self._key).metadata or {})
+
+    @property
+    def write_protected(self) -> bool:
+        return self._need_open().info(self._key).write_protected
+
+    # ---- inside --------------------------------------------------------------------------------------------------
+
+    def _part(self, name: str) -> Any:
+        self._need_open()
+        return self._parts[name]
+
+    def _need_open(self) -> Lake:
+        lake = self._lake
+        if lake is None:
+            raise StateError(f"session {self._key} is not open; use it in a `with` block, or call open() first")
+        return lake
+
+    def _guard(self, write: bool) -> None:
+        lake = self._need_open()
+        if not write:
+            return
+        now = time.monotonic()
+        if now - self._protected_at > _PROTECTION_CHECK_S:
+            if lake.info(self._key).write_protected:
+                raise StateError(f"session {self._key} is write-protected")
+            self._protected_at = now
+
+
+def session_document(info: SessionInfo) -> dict[str, Any]:
+    """The content of ``session.json``."""
+    return {
+        "name": info.key.name,
+        "workspace": info.key.workspace,
+        "description": info.description,
+        "tags": list(info.tags),
+        "folder": info.folder,
+        "metadata": info.metadata or {},
+        "created_at": info.created_at,
+        "updated_at": info.updated_at,
+        "write_protected": info.write_protected,
+    }
+
+
+def write_session_file(lake: Lake, folder: str, info: SessionInfo) -> None:
+    """Write ``session.json`` if it is missing or differs; atomic."""
+    fs, ports = lake.store.ports.fs, lake.store.ports
+    path, data = f"{folder}/session.json", values.encode(session_document(info), indent=2) + b"\n"
+    try:
+        if fs.read(path) == data:
+            return
+    except FileNotFoundError:
+        fs.make_dir(folder)
+    except NotADirectoryError:
+        raise InvalidInput(f"{folder} is in the way: a session needs a folder of this name", path=folder) from None
+    scratch = f"{folder}/.{ports.scratch_name('session')}"
+    try:
+        fs.write(scratch, data)
+        fs.fsync(scratch)
+        fs.rename(scratch, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            fs.unlink(scratch)
+        raise
+    fs.fsync_dir(folder)
+
+
+def dreamlake_session(*args: Any, **options: Any) -> Callable[[_F], _F]:
+    """Run a function inside a session, passed to it as ``session=``. Takes what ``Session`` takes.
+
+    Example::
+
+        @dreamlake_session(name="run-1", workspace="vision")
+        def train(session): ...
+    """
+    inspect.signature(Session).bind(*args, **options)  # a wrong keyword fails where it was written
+
+    def decorate(function: _F) -> _F:
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def run_async(*a: Any, **k: Any) -> Any:
+                with Session(*args, **options) as session:
+                    return await function(*a, session=session, **k)
+
+            return run_async  # type: ignore[return-value]
+
+        @functools.wraps(function)
+        def run(*a: Any, **k: Any) -> Any:
+            with Session(*args, **options) as session:
+                return function(*a, session=session, **k)
+
+        return run  # type: ignore[return-value]
+
+    return decorate
