@@ -53,6 +53,10 @@ class Writer(Protocol):
     def write(self, data: bytes | memoryview) -> None: ...
     def fsync(self) -> None: ...
     def seal(self) -> None: ...
+
+    def stamp(self, mtime_ns: int) -> None:
+        """Set the time stamps of the file; they hold until somebody writes to it."""
+
     def close(self) -> None: ...
 
 
@@ -84,6 +88,14 @@ class Fs(Protocol):
         """Facts of the file; opens it first, so that a network file system asks its server (NFSv4)."""
         ...
 
+    def lstat(self, path: str) -> Stat:
+        """Facts of the name itself: a symbolic link is not followed, nothing is opened."""
+        ...
+
+    def read_link(self, path: str) -> str:
+        """What a symbolic link points at, as it stands there (``OSError`` EINVAL when it is no link)."""
+        ...
+
     def list(self, path: str) -> list[str]:
         """Names in a directory, in no order."""
         ...
@@ -104,6 +116,12 @@ class Fs(Protocol):
     def rename(self, source: str, target: str) -> None:
         """Move a name, replacing a file at ``target``."""
 
+    def rename_new(self, source: str, target: str) -> None:
+        """Move a name; ``FileExistsError`` (and nothing moved) if ``target`` is taken, by whatever. Atomic.
+
+        Where the file system has no such rename, a link and an unlink do it: a crash between them leaves ``source``.
+        """
+
     def link(self, source: str, target: str) -> None:
         """A second name for a file; ``FileExistsError`` if ``target`` is taken."""
 
@@ -122,6 +140,9 @@ class Fs(Protocol):
 
     def touch(self, path: str) -> None:
         """Set the time stamps of a file to now."""
+
+    def stamp(self, path: str, mtime_ns: int) -> None:
+        """Set the time stamps of a name (of a symbolic link itself) to a moment."""
 
     def lock(self, path: str) -> contextlib.AbstractContextManager[None]:
         """Hold an exclusive advisory lock on ``path`` (created if absent); a dead holder loses it."""
@@ -156,6 +177,9 @@ class OsWriter:
     def seal(self) -> None:
         os.fchmod(self._fd, SEALED_MODE)
         os.utime(self._fd, (SEALED_MTIME_S, SEALED_MTIME_S))
+
+    def stamp(self, mtime_ns: int) -> None:
+        os.utime(self._fd, ns=(mtime_ns, mtime_ns))
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -217,6 +241,13 @@ class OsFs:
             os.close(fd)
         return Stat(s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_nlink, s.st_mode)
 
+    def lstat(self, path: str) -> Stat:
+        s = os.lstat(path)
+        return Stat(s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_nlink, s.st_mode)
+
+    def read_link(self, path: str) -> str:
+        return os.readlink(path)
+
     def list(self, path: str) -> list[str]:
         return os.listdir(path)
 
@@ -265,6 +296,12 @@ class OsFs:
     def rename(self, source: str, target: str) -> None:
         os.rename(source, target)
 
+    def rename_new(self, source: str, target: str) -> None:
+        if _rename_new(source, target):
+            return
+        os.link(source, target, follow_symlinks=False)
+        os.unlink(source)
+
     def link(self, source: str, target: str) -> None:
         os.link(source, target)
 
@@ -293,6 +330,9 @@ class OsFs:
 
     def touch(self, path: str) -> None:
         os.utime(path)
+
+    def stamp(self, path: str, mtime_ns: int) -> None:
+        os.utime(path, ns=(mtime_ns, mtime_ns), follow_symlinks=False)
 
     @contextlib.contextmanager
     def lock(self, path: str) -> Iterator[None]:
@@ -345,14 +385,26 @@ class Owner:
         return _process_start(self.pid) != self.started
 
 
+def _utc_now() -> datetime:  # functions, not lambdas: ports travel to the processes of an executor (pickle)
+    return datetime.now(timezone.utc)
+
+
+def _random_id() -> str:
+    return secrets.token_hex(16)
+
+
+def _owner() -> Owner:
+    return this_process()
+
+
 @dataclass(frozen=True)
 class Ports:
     """All ports together, as handed down by ``open_lake``."""
 
     fs: Fs = field(default_factory=OsFs)
-    now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
-    new_id: Callable[[], str] = lambda: secrets.token_hex(16)
-    owner: Callable[[], Owner] = lambda: this_process()
+    now: Callable[[], datetime] = _utc_now
+    new_id: Callable[[], str] = _random_id
+    owner: Callable[[], Owner] = _owner
     is_dead: Callable[[Owner], bool] = Owner.dead
 
     def scratch_name(self, kind: str) -> str:
@@ -445,6 +497,28 @@ _libc_lock = threading.Lock()
 def _libc() -> ctypes.CDLL:
     with _libc_lock:
         return ctypes.CDLL(None, use_errno=True)
+
+
+def _rename_new(source: str, target: str) -> bool:
+    """The kernel's rename that never replaces. False when there is none here; then nothing was moved."""
+    call = _rename_new_call()
+    if call is None:
+        return False
+    if call(os.fsencode(source), os.fsencode(target)) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        return False
+    raise OSError(code, os.strerror(code), source, None, target)
+
+
+@lru_cache(maxsize=1)
+def _rename_new_call() -> Callable[[bytes, bytes], int] | None:
+    if sys.platform == "darwin":
+        exclusive = getattr(_libc(), "renamex_np", None)  # renamex_np(from, to, RENAME_EXCL)
+        return None if exclusive is None else lambda source, target: int(exclusive(source, target, 4))
+    rename = getattr(_libc(), "renameat2", None)  # renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE)
+    return None if rename is None else lambda source, target: int(rename(-100, source, -100, target, 1))
 
 
 def _start_write_back(fd: int, offset: int, length: int) -> None:
