@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from dreamlake.blobs import Blobs, Proof
 from dreamlake.content import frame
+from dreamlake.content.pump import PIECE, Write, pump
 from dreamlake.errors import Corrupt
 
-PIECE = 4 << 20
+_AT_ONCE = 1 << 20  # up to this size one read and one write do it
 
 
 def plain_stream(stored: BinaryIO) -> tuple[BinaryIO, int]:
@@ -43,6 +44,49 @@ def pieces(blobs: Blobs, digest: str, size: int) -> Iterator[bytes]:
 def read_all(blobs: Blobs, digest: str, size: int) -> bytes:
     """The whole content, verified."""
     return b"".join(pieces(blobs, digest, size))
+
+
+def copy_to(blobs: Blobs, digest: str, size: int, write: Write, progress: Callable[[int], None] | None = None) -> None:
+    """Hand all plain bytes of a blob to ``write``, which takes whole pieces of a buffer that is reused.
+
+    Large content is hashed on a second thread meanwhile. When this raises, what was written must be dropped.
+
+    Raises ``Corrupt`` when the bytes do not match, ``NotFound`` when no copy exists.
+    """
+    with blobs.open(digest) as raw:
+        if size <= _AT_ONCE:
+            data = _content(_up_to(raw, size + frame.PREFIX_SIZE + 1))
+            _check(hashlib.sha256(data).hexdigest(), digest, len(data), size)
+            write(memoryview(data))
+            if progress:
+                progress(size)
+            return
+        stored, _ = plain_stream(raw)
+        written = 0
+
+        def bounded(piece: memoryview) -> None:
+            nonlocal written
+            written += len(piece)
+            if written > size:  # a damaged copy must not fill the disk before its checksum fails
+                raise _damaged(f"{written:,} bytes or more", digest, size)
+            write(piece)
+
+        got, total = pump(stored.readinto, bounded, progress)  # type: ignore[attr-defined]
+    _check(got, digest, total, size)
+
+
+def _content(stored: bytes) -> bytes:
+    if not frame.is_framed(stored):
+        return stored
+    frame.check_raw_header(stored)
+    return stored[frame.PREFIX_SIZE :]
+
+
+def _up_to(raw: BinaryIO, limit: int) -> bytes:
+    data = raw.read(limit)
+    while len(data) < limit and (more := raw.read(limit - len(data))):
+        data += more
+    return data
 
 
 def proof(digest: str) -> Proof:
@@ -127,8 +171,12 @@ def open_plain(blobs: Blobs, digest: str, size: int) -> io.BufferedReader:
 
 def _check(got: str, digest: str, total: int, size: int) -> None:
     if got != digest or total != size:
-        raise Corrupt(
-            f"stored content {digest} is damaged ({total:,} bytes with SHA-256 {got}; {size:,} expected). "
-            "Your destination was left alone; upload the file again or run `dreamlake repair`.",
-            path=digest,
-        )
+        raise _damaged(f"{total:,} bytes with SHA-256 {got}", digest, size)
+
+
+def _damaged(found: str, digest: str, size: int) -> Corrupt:
+    return Corrupt(
+        f"stored content {digest} is damaged ({found}; {size:,} expected). "
+        "Your destination was left alone; upload the file again or run `dreamlake repair`.",
+        path=digest,
+    )

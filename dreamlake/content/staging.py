@@ -11,17 +11,15 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from dreamlake.blobs import Blobs, Staged, Stager
 from dreamlake.content import frame
+from dreamlake.content.pump import pump
 from dreamlake.errors import InvalidInput, NotFound
 
 SMALL_BYTES = 1 << 20  # up to this size a file is hashed before it is staged: a known one costs no scratch file
-_PIECE = 4 << 20
-_BUFFERS = 3
 
 Progress = Callable[[int], None]  # bytes done since the last call
 
@@ -191,7 +189,9 @@ def _stream(
     while len(head) <= SMALL_BYTES:
         piece = source.read(SMALL_BYTES + 1 - len(head))
         if not isinstance(piece, bytes):
-            raise InvalidInput(f"{shown} is not a binary stream (its read() gives {type(piece).__name__}); open it with 'rb'")
+            raise InvalidInput(
+                f"{shown} is not a binary stream (its read() gives {type(piece).__name__}); open it with 'rb'"
+            )
         if not piece:
             break
         head += piece
@@ -220,33 +220,21 @@ def _large(
     shown: str,
     progress: Progress | None,
 ) -> Plain:
-    """One pass with the hash on a second thread: each piece is hashed and written from the same buffer."""
-    digest = hashlib.sha256()
+    """One pass; over the limit it stops at once."""
     stager = blobs.stage()
-    buffers = [memoryview(bytearray(_PIECE)) for _ in range(_BUFFERS)]
-    hashing: list[Future[None] | None] = [None] * _BUFFERS
-    size, turn, first = 0, 0, True
+    taken = 0
+
+    def write(piece: memoryview) -> None:
+        nonlocal taken
+        if not taken and frame.is_framed(piece):
+            stager.write(frame.raw_header())
+        taken += len(piece)
+        check_size(taken, limit, shown)
+        stager.write(piece)
+
     try:
-        with ThreadPoolExecutor(1, thread_name_prefix="dreamlake-hash") as pool:
-            while True:
-                busy = hashing[turn]
-                if busy is not None:
-                    busy.result()
-                count = fill(buffers[turn])
-                if not count:
-                    break
-                piece = buffers[turn][:count]
-                if first and frame.is_framed(bytes(piece[:64])):
-                    stager.write(frame.raw_header())
-                first = False
-                size += count
-                check_size(size, limit, shown)
-                hashing[turn] = pool.submit(digest.update, piece)
-                stager.write(piece)
-                if progress:
-                    progress(count)
-                turn = (turn + 1) % _BUFFERS
-        return Plain(digest.hexdigest(), size, source, stager.finish(), None, stager)
+        digest, size = pump(fill, write, progress)
+        return Plain(digest, size, source, stager.finish(), None, stager)
     except BaseException:
         stager.discard()
         raise
