@@ -1,4 +1,4 @@
-"""Where a session lives when its constructor does not say: environment, then the configuration file, then ./experiments.
+"""Where a session lives when its constructor does not say: environment, configuration file, or ./experiments.
 
 The file is ``$DREAMLAKE_CONFIG`` or ``$XDG_CONFIG_HOME/dreamlake/config.toml`` (``~/.config`` by default)::
 
@@ -80,11 +80,11 @@ def read_file() -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     if sys.version_info >= (3, 11):
-        import tomllib
+        from tomllib import loads
     else:
-        import tomli as tomllib
+        from tomli import loads
     try:
-        settings = tomllib.loads(data.decode())
+        settings: dict[str, Any] = loads(data.decode())
     except ValueError as error:
         raise InvalidInput(f"{path} is not valid TOML: {error}", path=path) from None
     unknown = sorted(set(settings) - _KNOWN)

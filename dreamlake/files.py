@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, BinaryIO, Final
 
 from dreamlake import values
+from dreamlake.catalog.fold import Fold
 from dreamlake.content import reading
 from dreamlake.content.staging import check_source
 from dreamlake.errors import InvalidInput, InvalidType, NotFound
@@ -33,6 +34,7 @@ from dreamlake.model import (
 from dreamlake.operations import search, tree, upload
 from dreamlake.operations.context import Store
 from dreamlake.operations.download import download as download_version
+from dreamlake.operations.upload import Attributes
 from dreamlake.progress import meter
 from dreamlake.savers import Savers
 
@@ -139,7 +141,7 @@ class Files(Savers):
         return record(upload.upload_file(self._store, self._session, source, key, attributes), self._session)
 
     def _upload_folder(
-        self, local: str, folder: str, attributes: upload.Attributes, include: Sequence[str], ignore: Sequence[str]
+        self, local: str, folder: str, attributes: Attributes, include: Sequence[str], ignore: Sequence[str]
     ) -> Record:
         limit = self._store.max_file_bytes
         found = upload.scan_folder(local, include=_patterns(include), ignore=_patterns(ignore), limit=limit)
@@ -161,9 +163,9 @@ class Files(Savers):
         self,
         file: Reference,
         *,
-        description: str | None | _Keep = KEEP,
-        tags: Iterable[str] | None | _Keep = KEEP,
-        metadata: Mapping[str, Any] | None | _Keep = KEEP,
+        description: str | _Keep | None = KEEP,
+        tags: Iterable[str] | _Keep | None = KEEP,
+        metadata: Mapping[str, Any] | _Keep | None = KEEP,
     ) -> Record:
         """Change what is known about a file; fields left out are kept. Returns the new record."""
         self._guard(True)
@@ -183,7 +185,8 @@ class Files(Savers):
         A folder moves as a whole, and then the list of its records is returned.
         """
         self._guard(True)
-        return self._one_or_all(_reference(file), tree.move(self._store, self._session, _reference(file), to))
+        single = self._is_single(self._view(), _reference(file))
+        return self._one_or_all(single, tree.move(self._store, self._session, _reference(file), to), self._session)
 
     def copy(self, file: Reference, to: str, *, session: str | None = None) -> Record | list[Record]:
         """Copy a file or folder; no bytes move. ``session="workspace/name"`` copies into another session."""
@@ -191,8 +194,9 @@ class Files(Savers):
         goal = self._session if session is None else session_key(*session.partition("/")[::2])
         if not self._store.catalog.view(goal).info.exists:
             raise NotFound(f"no session {goal}; open it once to create it", path=str(goal))
+        single = self._is_single(self._view(), _reference(file))
         made = tree.copy(self._store, self._session, _reference(file), to, to_session=goal)
-        return self._one_or_all(_reference(file), made, goal)
+        return self._one_or_all(single, made, goal)
 
     def delete(self, file: Reference, *, recursive: bool = False) -> Record:
         """Delete a file with its history; ``restore`` brings it back until collection lets it go.
@@ -207,7 +211,9 @@ class Files(Savers):
         if not single and not recursive:
             raise InvalidInput(f"{text} is a folder of {len(versions)} files; delete it with recursive=True", path=text)
         if single and versions != [view.current_at(versions[0].key)]:
-            raise InvalidInput(f"{text} is an older version; versions go by retention, or delete the whole file", path=text)
+            raise InvalidInput(
+                f"{text} is an older version; versions go by retention, or delete the whole file", path=text
+            )
         gone = [_deleted(v) for v in tree.delete(self._store, self._session, versions)]
         if single:
             return gone[0]
@@ -239,7 +245,9 @@ class Files(Savers):
 
     # ---- reading -------------------------------------------------------------------------------------------------
 
-    def list(self, *, path: str | None = None, tags: Iterable[str] | None = None, match: str = "any") -> builtins.list[Record]:
+    def list(
+        self, *, path: str | None = None, tags: Iterable[str] | None = None, match: str = "any"
+    ) -> builtins.list[Record]:
         """Live files in upload order.
 
         Args:
@@ -351,22 +359,23 @@ class Files(Savers):
 
     # ---- inside --------------------------------------------------------------------------------------------------
 
-    def _view(self) -> Any:
+    def _view(self) -> Fold:
         return self._store.catalog.view(self._session)
 
     def _resolve(self, file: Reference) -> Version:
         return tree.resolve(self._view(), _reference(file))
 
-    def _is_single(self, view: Any, reference: str) -> bool:
+    def _is_single(self, view: Fold, reference: str) -> bool:
         try:
             tree.resolve(view, reference)
         except NotFound:
             return False
         return True
 
-    def _one_or_all(self, reference: str, made: builtins.list[Version], session: SessionKey | None = None) -> Any:
-        found = _records(made, session or self._session)
-        return found[0] if len(found) == 1 else found
+    @staticmethod
+    def _one_or_all(single: bool, made: builtins.list[Version], session: SessionKey) -> Record | builtins.list[Record]:
+        found = _records(made, session)
+        return found[0] if single else found
 
 
 def _records(versions: Iterable[Version], session: SessionKey) -> list[Record]:
@@ -391,8 +400,8 @@ def _reference(file: Reference) -> str:
     return file
 
 
-def _attributes(description: Any, tags: Any, metadata: Any) -> upload.Attributes:
-    return upload.Attributes(check_description(description), check_tags(tags), _metadata(metadata))
+def _attributes(description: Any, tags: Any, metadata: Any) -> Attributes:
+    return Attributes(check_description(description), check_tags(tags), _metadata(metadata))
 
 
 def _metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -99,7 +99,8 @@ def open_lake(
     except FileNotFoundError:
         if not create:
             raise NotFound(
-                f"no lake in {root}. Give its folder with --lake or DREAMLAKE_LOCAL_PATH, or create one by uploading.", path=root
+                f"no lake in {root}. Give its folder with --lake or DREAMLAKE_LOCAL_PATH, or create one by uploading.",
+                path=root,
             ) from None
         create_store(ports, root)
         data = ports.fs.read(f"{base}/store.json")

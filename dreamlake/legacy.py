@@ -1,4 +1,4 @@
-"""The older spelling of file operations: ``session.file(...)`` with a verb at its end. Everything is ``Files`` inside."""
+"""The older spelling of file operations: ``session.file(...)`` with a verb at its end. Inside, all is ``Files``."""
 
 from __future__ import annotations
 

@@ -97,12 +97,16 @@ def check_name(text: str, what: str) -> str:
         raise InvalidInput(f"{what} {text!r} is not allowed: it would leave its folder", path=text)
     for char in text:
         if char in "/\\":
-            raise InvalidInput(f"{what} {text!r} contains a separator ({char!r}); use one name without slashes", path=text)
+            raise InvalidInput(
+                f"{what} {text!r} contains a separator ({char!r}); use one name without slashes", path=text
+            )
         if unicodedata.category(char) in _BAD_CATEGORIES:
             raise InvalidInput(f"{what} {text!r} contains the unprintable character U+{ord(char):04X}", path=text)
     size = len(text.encode())
     if size > MAX_SEGMENT_BYTES:
-        raise InvalidInput(f"{what} {text[:40]!r}... has {size} bytes in UTF-8; the limit is {MAX_SEGMENT_BYTES}", path=text)
+        raise InvalidInput(
+            f"{what} {text[:40]!r}... has {size} bytes in UTF-8; the limit is {MAX_SEGMENT_BYTES}", path=text
+        )
     if text.startswith(".dreamlake"):
         raise InvalidInput(f"{what} {text!r} is reserved for the store itself", path=text)
     return text
@@ -115,7 +119,8 @@ def folder_path(path: str) -> str:
     reserved = _RESERVED.search(path)
     if reserved:
         raise InvalidInput(
-            f"path {path!r} contains the reserved character {reserved.group()!r}; use letters, digits, spaces, '-', '_', '.' and '/'",
+            f"path {path!r} contains the reserved character {reserved.group()!r}; "
+            "use letters, digits, spaces, '-', '_', '.' and '/'",
             path=path,
         )
     segments = [check_name(s, f"a part of path {path!r}") for s in path.split("/") if s not in ("", ".")]
@@ -222,7 +227,9 @@ def _limit_text(text: str, what: str, limit: int) -> str:
 def _joined(segments: list[str], shown: str) -> str:
     key = "/" + "/".join(segments)
     if len(segments) > MAX_PATH_DEPTH:
-        raise InvalidInput(f"path {shown[:80]!r}... is {len(segments)} folders deep; the limit is {MAX_PATH_DEPTH}", path=shown)
+        raise InvalidInput(
+            f"path {shown[:80]!r}... is {len(segments)} folders deep; the limit is {MAX_PATH_DEPTH}", path=shown
+        )
     if len(key.encode()) > MAX_PATH_BYTES:
         raise InvalidInput(f"path {shown[:80]!r}... has more than {MAX_PATH_BYTES} bytes", path=shown)
     return key

@@ -31,10 +31,10 @@ def meter(total: int, label: str, *, unit: str = "B") -> Iterator[Callable[[int]
     from tqdm import tqdm
 
     is_bytes = unit == "B"
+    scale = {"unit": "B", "unit_scale": True, "unit_divisor": 1024} if is_bytes else {"unit": f" {unit}"}
     with tqdm(
-        total=total, desc=label, unit=unit if is_bytes else f" {unit}", unit_scale=is_bytes, unit_divisor=1024 if is_bytes else 1000,
-        delay=_DELAY_S, leave=False, file=sys.stderr, dynamic_ncols=True,
-    ) as bar:  # fmt: skip
+        total=total, desc=label, delay=_DELAY_S, leave=False, file=sys.stderr, dynamic_ncols=True, **scale
+    ) as bar:
         lock = threading.Lock()
 
         def advance(amount: int) -> None:

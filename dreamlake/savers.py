@@ -10,6 +10,7 @@ import os
 import tempfile
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from typing import Any, BinaryIO
 
 from dreamlake import values
@@ -82,11 +83,9 @@ class Savers:
         self, tensors: Mapping[str, Any], filename: str, *, header: Mapping[str, str] | None = None, **attributes: Any
     ) -> dict[str, Any]:
         """Save named tensors (torch or NumPy) as safetensors; ``header`` is its own text metadata."""
-        if any(type(t).__module__.split(".")[0] == "torch" for t in tensors.values()):
-            from safetensors.torch import save
-        else:
-            from safetensors.numpy import save
-        data = save(dict(tensors), metadata=dict(header) if header else None)
+        of_torch = any(type(t).__module__.split(".")[0] == "torch" for t in tensors.values())
+        module = import_module("safetensors.torch" if of_torch else "safetensors.numpy")
+        data = module.save(dict(tensors), metadata=dict(header) if header else None)
         return self.upload(data, filename=filename, **attributes)
 
     def save_numpy(self, value: Any, filename: str, **attributes: Any) -> dict[str, Any]:

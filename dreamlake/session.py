@@ -173,6 +173,10 @@ class Session:
         parameters: Parameters = self._part("parameters")
         return parameters
 
+    def params(self, mapping: Mapping[str, Any] | None = None, /, **more: Any) -> Parameters:
+        """The older spelling of ``parameters().set(...)``."""
+        return self.parameters().set(mapping, **more)
+
     def log(
         self, message: str | None = None, level: str = "info", metadata: Mapping[str, Any] | None = None, **extra: Any
     ) -> Any:

@@ -94,7 +94,7 @@ class Blobs(Protocol):
         ...
 
     def settle(self, copy: Copy, *, keep: bool) -> bool:
-        """Finish exactly this condemned copy: live again, or gone for good (R6). False when it is no longer condemned."""
+        """Finish exactly this condemned copy: live again, or gone for good (R6). False if it is not condemned now."""
         ...
 
     def quarantine(self, key: str) -> bool:

@@ -185,7 +185,9 @@ class FolderBlobs:
         return True
 
     def _missing(self, key: str) -> NotFound:
-        return NotFound(f"no copy of {key} in {self._root}; run `dreamlake verify` to see what else is missing", path=key)
+        return NotFound(
+            f"no copy of {key} in {self._root}; run `dreamlake verify` to see what else is missing", path=key
+        )
 
     def _path(self, key: str) -> str:
         check_key(key)

@@ -47,7 +47,7 @@ def dump(fold: Fold) -> bytes:
     if hasattr(sqlite3.Connection, "serialize"):  # Python 3.11
         with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
             _build(db, fold)
-            return bytes(db.serialize())
+            return bytes(db.serialize())  # type: ignore[attr-defined,unused-ignore]
     handle, path = tempfile.mkstemp(suffix=".sqlite")
     os.close(handle)
     try:
@@ -173,9 +173,9 @@ def _text(value: Any) -> str | None:
     return values.encode(value).decode() if value else None
 
 
-def _version(row: Any) -> Version:
+def _version(row: tuple[Any, ...]) -> Version:
     if row[9] is None and row[10] is None and row[14] is None:
-        return Version(*row[:9], [], {}, *row[11:14])
+        return Version._make((*row[:9], [], {}, *row[11:14], None))
     tags = values.decode(row[9]) if row[9] else []
     metadata = values.decode(row[10]) if row[10] else {}
-    return Version(*row[:9], tags, metadata, *row[11:14], values.decode(row[14]) if row[14] else None)
+    return Version._make((*row[:9], tags, metadata, *row[11:14], values.decode(row[14]) if row[14] else None))

@@ -215,7 +215,9 @@ class Fold:
     def _live_with(self, entry: Entry) -> FileState:
         state = self.file_with(entry["id"])
         if state is None or state.current is None or state.current.id != entry["id"]:
-            raise NotFound(f"no current file with id {entry['id']} in session {self.session}: it was deleted or replaced")
+            raise NotFound(
+                f"no current file with id {entry['id']} in session {self.session}: it was deleted or replaced"
+            )
         return state
 
     def _set(self, entry: Entry, record: Record) -> Version:
@@ -230,7 +232,9 @@ class Fold:
         if target == state.key:
             return
         if self.current_at(target) is not None:
-            raise Conflict(f"{target} exists in session {self.session}; delete it first or choose another name", path=target)
+            raise Conflict(
+                f"{target} exists in session {self.session}; delete it first or choose another name", path=target
+            )
         if target.startswith(state.key + "/"):
             raise Conflict(f"{state.key} cannot move inside itself ({target})", path=target)
         self._check_place(target)
@@ -368,7 +372,9 @@ def check_entries(entries: Sequence[Entry], limit: int) -> None:
     if not entries:
         raise InvalidInput("a record needs at least one entry")
     if len(entries) > limit:
-        raise InvalidInput(f"{len(entries):,} files in one commit; the limit is {limit:,}. Upload sub-folders one by one.")
+        raise InvalidInput(
+            f"{len(entries):,} files in one commit; the limit is {limit:,}. Upload sub-folders one by one."
+        )
     keys = [e["path"] for e in entries if e["op"] == "put"]
     if len(keys) > 1:
         taken = set(keys)

@@ -48,7 +48,9 @@ class FolderCatalog:
     CHECKPOINT_BARRIER = True
     FENCED_COMMIT = True
 
-    def __init__(self, ports: Ports, root: str, *, fanout: int = FANOUT, checkpoint_every: int = CHECKPOINT_EVERY) -> None:
+    def __init__(
+        self, ports: Ports, root: str, *, fanout: int = FANOUT, checkpoint_every: int = CHECKPOINT_EVERY
+    ) -> None:
         self._ports, self._fs, self._root = ports, ports.fs, root
         self._fanout, self._checkpoint_every = fanout, checkpoint_every
         self._tails: dict[SessionKey, _Tail] = {}

@@ -59,11 +59,15 @@ def decode(data: bytes, where: str) -> Record:
     try:
         raw = values.decode(data)
         if raw["v"] != VERSION:
-            raise UnsupportedFormat(f"{where}: record format {raw['v']!r}; this release reads format {VERSION}", path=where)
+            raise UnsupportedFormat(
+                f"{where}: record format {raw['v']!r}; this release reads format {VERSION}", path=where
+            )
         entries = tuple(raw["entries"])
         for entry in entries:
             if entry["op"] not in OPS:
-                raise UnsupportedFormat(f"{where}: unknown operation {entry['op']!r}; a newer release wrote it", path=where)
+                raise UnsupportedFormat(
+                    f"{where}: unknown operation {entry['op']!r}; a newer release wrote it", path=where
+                )
         owner = Owner(raw["host"], raw["boot_id"], int(raw["pid"]), raw["started"])
         key = SessionKey(raw["workspace"], raw["session"])
         return Record(raw["tok"], owner, key, raw["at"], tuple(raw["needs"]), entries)

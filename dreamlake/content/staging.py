@@ -81,7 +81,8 @@ def check_source(path: str, limit: int) -> os.stat_result:
 def check_size(size: int, limit: int, shown: str) -> None:
     if size > limit:
         raise InvalidInput(
-            f"{shown} has {size:,} bytes; the limit is {limit:,}. Raise it with max_file_bytes=... or DREAMLAKE_MAX_FILE_BYTES.",
+            f"{shown} has {size:,} bytes; the limit is {limit:,}. "
+            "Raise it with max_file_bytes=... or DREAMLAKE_MAX_FILE_BYTES.",
             path=shown,
         )
 

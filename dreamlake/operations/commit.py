@@ -57,7 +57,9 @@ def commit(
             if isinstance(outcome, LakeError):
                 raise outcome
         return [o for o in committed.outcomes if not isinstance(o, LakeError)]
-    raise ClaimRevoked(f"the claim on session {session} was revoked {MAX_TRIES} times in a row; is a collector misconfigured?")
+    raise ClaimRevoked(
+        f"the claim on session {session} was revoked {MAX_TRIES} times in a row; is a collector misconfigured?"
+    )
 
 
 def _attempt(

@@ -98,7 +98,7 @@ def predicate(
 def ordered(
     versions: Iterable[Version], order_by: str = "uploaded", *, descending: bool = False, limit: int | None = None
 ) -> list[Version]:
-    """Sorted by ``uploaded``, ``updated``, ``path``, ``size`` or ``metadata.<field>`` (missing ones last), cut at ``limit``."""
+    """Sorted by ``uploaded``, ``updated``, ``path``, ``size`` or ``metadata.<field>`` (missing ones last)."""
     if limit is not None and limit < 0:
         raise InvalidInput(f"limit {limit} is negative")
     if order_by.startswith("metadata."):

@@ -104,7 +104,12 @@ def delete(store: Store, session: SessionKey, versions: Sequence[Version]) -> li
 
 def update(store: Store, session: SessionKey, version: Version, given: dict[str, Any]) -> Version:
     """Change description, tags or metadata of a current version; what is not in ``given`` stays."""
-    entry = {"op": "set", "id": version.id, "at": iso(store.ports.now()), **{k: v for k, v in given.items() if k in KEPT}}
+    entry = {
+        "op": "set",
+        "id": version.id,
+        "at": iso(store.ports.now()),
+        **{k: v for k, v in given.items() if k in KEPT},
+    }
     return _made(commit(store, session, [entry]))[0]
 
 

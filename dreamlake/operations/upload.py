@@ -102,7 +102,9 @@ def upload_file(
     refused = store.catalog.view(session).refusal([{"op": "put", "path": key}])
     if refused is not None:
         raise refused  # before any byte is read
-    plain = _from_path(store, source, progress) if isinstance(source, str) else _from_memory(store, source, key, progress)
+    plain = (
+        _from_path(store, source, progress) if isinstance(source, str) else _from_memory(store, source, key, progress)
+    )
     try:
         if plain.staged is not None:
             store.blobs.secure([plain.staged])
@@ -180,7 +182,8 @@ def scan_folder(
     found = sorted(_walk(folder, "", include, ignore, limit), key=lambda f: f.relative)
     if len(found) > MAX_ENTRIES:
         raise InvalidInput(
-            f"{folder} holds {len(found):,} files; one upload takes {MAX_ENTRIES:,}. Upload its sub-folders.", path=folder
+            f"{folder} holds {len(found):,} files; one upload takes {MAX_ENTRIES:,}. Upload its sub-folders.",
+            path=folder,
         )
     return found
 
@@ -196,7 +199,9 @@ def _walk(folder: str, prefix: str, include: Sequence[str], ignore: Sequence[str
             elif include and not _matches(relative, entry.name, include):
                 continue
             elif entry.is_symlink() and os.path.isdir(entry.path):
-                raise InvalidInput(f"{entry.path} is a link to a folder; upload that folder itself, or ignore={entry.name!r}")
+                raise InvalidInput(
+                    f"{entry.path} is a link to a folder; upload that folder itself, or ignore={entry.name!r}"
+                )
             else:
                 try:
                     size = check_source(entry.path, limit).st_size if not entry.is_file(follow_symlinks=False) else 0
@@ -234,7 +239,9 @@ def upload_folder(
     plains = _take_all(store, folder, files, progress, workers)
     try:
         current = [view.current_at(key) for key in keys]
-        changed = [i for i, (p, v) in enumerate(zip(plains, current, strict=True)) if v is None or not _same(v, p, attributes)]
+        changed = [
+            i for i, (p, v) in enumerate(zip(plains, current, strict=True)) if v is None or not _same(v, p, attributes)
+        ]
         staged = [plains[i].staged for i in changed]
         store.blobs.secure([s for s in staged if s is not None])
         made: list[Version | None] = []
