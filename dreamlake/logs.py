@@ -145,9 +145,10 @@ class Logs:
     def _latest(self, wanted: _Filter, start: int, most: int) -> list[Entry]:
         found: list[Entry] = []
         high = self._journal.extent(LOGS).total
-        page_size = min(max(most, 100), _PAGE)
+        size = most  # no more than is asked for, as long as everything matches
         while high > start and len(found) < most:
-            low = max(start, high - page_size)
+            low = max(start, high - min(size, _PAGE))
+            size *= 2
             page = self._journal.read(LOGS, low, high - low)
             found.extend(entry for entry in map(_complete, reversed(page)) if wanted.matches(entry))
             high = low

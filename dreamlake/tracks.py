@@ -66,7 +66,7 @@ class Tracks:
             if not isinstance(metadata, Mapping):
                 raise InvalidType(f"metadata is a mapping, not {type(metadata).__name__}")
             given["metadata"] = values.checked(metadata, what="metadata")
-        return Track(self, name if name in self._written else check_track_name(name), given)
+        return Track(self, check_track_name(name), given)
 
     def list_all(self) -> list[dict[str, Any]]:
         """``Track.stats`` of every track with at least one point, sorted by name.
