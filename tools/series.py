@@ -10,8 +10,9 @@ S5  eight copies of one file
 S6  the documented training loop: a checkpoint every tenth epoch, and best_model.pth saved and uploaded again whenever
     the held-out loss is the best so far: the same state_dict under another file name
 
-OUT/series.json lists the files of each series in the order of saving, with sizes and SHA-256. One seed gives the same
-files again on the same machine and the same versions of Python and torch; elsewhere floating point may round differently.
+OUT/series.json lists the files of each series in the order of saving, with sizes and SHA-256. One seed
+gives the same files again on the same machine and the same versions of Python and torch; elsewhere floating point may
+round differently.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def table(results: list[Result], series: list[str]) -> str:
         cells += [cell(row[name], row[name].read, 1) for name in series]
         lines.append(f"| {peer} | " + " | ".join(cells) + " |")
     failures = [f"- {result.peer}, {result.series}: {result.error}" for result in results if result.error]
-    return "\n".join(lines + ([""] + failures if failures else []))
+    return "\n".join(lines + (["", *failures] if failures else []))
 
 
 def cell(result: Result, value: float | None, digits: int) -> str:

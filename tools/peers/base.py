@@ -10,6 +10,7 @@ import abc
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -59,8 +60,8 @@ def tree_bytes(folder: Path) -> int:
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
-            status = os.lstat(os.path.join(parent, name))
-            if os.path.islink(os.path.join(parent, name)) or (status.st_dev, status.st_ino) in seen:
+            status = os.lstat(f"{parent}/{name}")
+            if stat.S_ISLNK(status.st_mode) or (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
             total += status.st_size
@@ -98,7 +99,7 @@ class Peer(abc.ABC):
 
     @abc.abstractmethod
     def read_back(self, folder: Path, items: list[Item], dest: Path) -> float | None:
-        """Write the items' contents below `dest`; returns the seconds, or None when it has no way to without a server."""
+        """Write the items' contents below `dest`; returns the seconds, or None where that needs a server."""
 
     def environment(self, folder: Path) -> dict[str, str]:
         """A small environment whose home (and so every cache) lies in the measurement's folder."""

@@ -134,7 +134,7 @@ def check(items: list[Item], dest: Path) -> None:
     found: collections.Counter[str] = collections.Counter()
     for parent, _, names in os.walk(dest):
         for name in names:
-            with open(os.path.join(parent, name), "rb") as stream:
+            with open(f"{parent}/{name}", "rb") as stream:
                 digest = hashlib.sha256()
                 while piece := stream.read(1 << 20):
                     digest.update(piece)
