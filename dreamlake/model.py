@@ -22,6 +22,7 @@ MAX_DESCRIPTION_BYTES = 64 << 10
 DEFAULT_MAX_FILE_BYTES = 5 << 30
 
 _RESERVED = re.compile(r'[<>:"|?*\\]')
+_USUAL = re.compile(r"[!-\-0-\[\]-~][ -.0-\[\]-~]{0,254}")  # a plain ASCII name: nearly every one, checked at once
 _HEX64 = re.compile(r"[0-9a-f]{64}")
 _ALIAS = re.compile(r"[^\s@/\\]{1,128}")
 _VERSION_NAME = re.compile(r"v[0-9]+")
@@ -91,6 +92,8 @@ def check_name(text: str, what: str) -> str:
     """One path segment of printable Unicode: returns it unchanged or raises ``InvalidInput``."""
     if not isinstance(text, str):
         raise InvalidType(f"{what} must be text, not {type(text).__name__}")
+    if _USUAL.fullmatch(text):
+        return text
     if not text or not text.strip():
         raise InvalidInput(f"{what} is empty")
     if text in (".", ".."):

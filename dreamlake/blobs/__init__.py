@@ -56,8 +56,10 @@ class Blobs(Protocol):
     def secure(self, staged: Sequence[Staged]) -> None:
         """Make the bytes of these durable. Must precede ``publish``: nothing torn may ever carry a key (I3)."""
 
-    def look(self, key: str, size: int, prove: Proof) -> bool:
+    def look(self, key: str, size: int, prove: Proof, *, resurrect: bool = True) -> bool:
         """Is there a live copy to rely on? A condemned one is resurrected, which counts as live (R2, R6).
+
+        ``resurrect=False`` is cheaper and overlooks condemned copies: for callers that would publish instead.
 
         A copy of ``size`` bytes with its tamper mark intact is taken as whole; of any other, ``prove`` decides.
         False means that the caller must publish. What it found is durable only after ``barrier``.

@@ -77,13 +77,13 @@ class FolderBlobs:
         except FileNotFoundError as error:
             raise ClaimRevoked(f"scratch file {error.filename} was taken by a collector") from error
 
-    def look(self, key: str, size: int, prove: Proof) -> bool:
+    def look(self, key: str, size: int, prove: Proof, *, resurrect: bool = True) -> bool:
         path = self._path(key)
         for _ in range(_READ_TRIES):
             try:
                 stat = self._fs.stat(path)
             except FileNotFoundError:
-                if not self._resurrect(key):
+                if not (resurrect and self._resurrect(key)):
                     return False
                 continue
             if stat.sealed and stat.size == size:

@@ -43,11 +43,11 @@ class MemoryBlobs:
     def secure(self, staged: Sequence[Staged]) -> None:
         return None
 
-    def look(self, key: str, size: int, prove: Proof) -> bool:
+    def look(self, key: str, size: int, prove: Proof, *, resurrect: bool = True) -> bool:
         with self._lock:
             if (check_key(key), None) not in self.held:
                 for found, batch in list(self.held):
-                    if found == key:
+                    if found == key and resurrect:
                         self.held[key, None] = self.held.pop((key, batch))
                         break
                 else:

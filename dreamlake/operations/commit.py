@@ -85,7 +85,8 @@ def _attempt(
 
 def _provide(store: Store, needs: Sequence[Plain], shown: Callable[[Plain], str]) -> None:
     """Afterwards every needed content was seen stored at some moment after the claim, durably."""
-    missing = [p for p in needs if not store.blobs.look(p.digest, p.size, reading.proof(p.digest))]
+    look = store.blobs.look
+    missing = [p for p in needs if not look(p.digest, p.size, reading.proof(p.digest), resurrect=p.staged is None)]
     late = [p for p in missing if p.staged is None]
     for plain in late:
         if plain.source is None:
@@ -94,6 +95,10 @@ def _provide(store: Store, needs: Sequence[Plain], shown: Callable[[Plain], str]
     store.blobs.secure([p.staged for p in late if p.staged is not None])
     for plain in missing:
         if plain.staged is not None:
-            staged, plain.staged = plain.staged, None
-            store.blobs.publish(plain.digest, staged)
+            try:
+                store.blobs.publish(plain.digest, plain.staged)
+            except ClaimRevoked:
+                plain.discard()  # its bytes are gone: the next try stages them again
+                raise
+            plain.staged = plain.stager = None
     store.blobs.barrier([plain.digest for plain in needs])

@@ -149,7 +149,7 @@ def _known(store: Store) -> Callable[[str, int], bool]:
 
     def known(digest: str, size: int) -> bool:
         try:
-            return store.blobs.look(digest, size, lambda stream: False)
+            return store.blobs.look(digest, size, lambda stream: False, resurrect=False)
         except (OSError, LakeError):
             return False
 
