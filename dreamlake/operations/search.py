@@ -64,7 +64,7 @@ def predicate(
     """
     tests: list[Predicate] = []
     if glob is not None:
-        matches = _glob(glob)
+        matches = path_test(glob)
         tests.append(lambda v: matches(v.key))
     if path is not None:
         prefix = below(folder_path(path))
@@ -82,11 +82,11 @@ def predicate(
     if max_size is not None:
         tests.append(lambda v: v.size_bytes <= max_size)
     if after is not None:
-        start = _moment(after)
-        tests.append(lambda v: _moment(v.uploaded_at) >= start)
+        start = moment(after)
+        tests.append(lambda v: moment(v.uploaded_at) >= start)
     if before is not None:
-        end = _moment(before)
-        tests.append(lambda v: _moment(v.uploaded_at) < end)
+        end = moment(before)
+        tests.append(lambda v: moment(v.uploaded_at) < end)
     if checksum is not None:
         if not re.fullmatch(r"[0-9a-fA-F]{6,64}", checksum):
             raise InvalidInput(f"checksum {checksum!r} must be 6 to 64 hexadecimal digits")
@@ -154,7 +154,11 @@ def _field(name: str, condition: Any) -> Predicate:
     return test
 
 
-def _glob(pattern: str) -> Callable[[str], bool]:
+def path_test(pattern: str) -> Callable[[str], bool]:
+    """Does a full logical path match this shell pattern? Without a slash it is matched against the file name.
+
+    ``*`` and ``?`` stay inside one folder, ``**`` crosses folders. Raises ``InvalidInput`` for a malformed pattern.
+    """
     if "/" not in pattern:
         return lambda key: fnmatch.fnmatchcase(key.rpartition("/")[2], pattern)
     full = pattern if pattern.startswith("/") else "/" + pattern
@@ -186,7 +190,8 @@ def _glob(pattern: str) -> Callable[[str], bool]:
     return lambda key: compiled.fullmatch(key) is not None
 
 
-def _moment(value: str | datetime) -> datetime:
+def moment(value: str | datetime) -> datetime:
+    """A point in time from ISO-8601 text or a datetime; without a zone it means UTC. Raises ``InvalidInput``."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value.replace("Z", "+00:00"))
