@@ -1,0 +1,66 @@
+"""Train a small network on scikit-learn's handwritten digits and keep everything in a DreamLake session.
+
+    python examples/train_digits.py [--epochs 30]
+
+A checkpoint every fifth epoch, the best model re-uploaded under one path, parameters, log and loss curve. Writes
+``./experiments``; run it twice and the session goes on: new versions, nothing stored twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from sklearn.neural_network import MLPClassifier
+
+from dreamlake import Session, open_lake
+
+
+def weights(model: MLPClassifier, epoch: int) -> dict[str, np.ndarray]:
+    """The network as named arrays: all that a checkpoint needs."""
+    layers = zip(model.coefs_, model.intercepts_, strict=True)
+    arrays = {f"layer{i}.{name}": a for i, pair in enumerate(layers) for name, a in zip(("w", "b"), pair, strict=True)}
+    return {"epoch": np.array(epoch), **arrays}
+
+
+def train(session: Session, epochs: int, seed: int = 0) -> None:
+    images, digits = load_digits(return_X_y=True)
+    images = (images / 16).astype(np.float32)
+    x_train, x_test, y_train, y_test = train_test_split(images, digits, test_size=0.25, random_state=seed)
+    hidden, rate = (512, 256), 0.0005
+
+    session.parameters().set(model={"kind": "mlp", "hidden": hidden}, learning_rate=rate, epochs=epochs, seed=seed)
+    session.log("training started", images=len(x_train))
+    model = MLPClassifier(hidden_layer_sizes=hidden, learning_rate_init=rate, random_state=seed)
+    best = 0.0
+    for epoch in range(1, epochs + 1):
+        model.partial_fit(x_train, y_train, classes=range(10))
+        accuracy = model.score(x_test, y_test)
+        session.track("train").append(epoch=epoch, loss=model.loss_, accuracy=accuracy)
+        facts = {"epoch": epoch, "accuracy": accuracy, "loss": model.loss_}
+        if epoch % 5 == 0:
+            name = f"checkpoint_epoch_{epoch:02d}.npz"
+            session.files().save_numpy(weights(model, epoch), name, path="/checkpoints", metadata=facts)
+        if accuracy > best:
+            best = accuracy
+            session.files().save_numpy(
+                weights(model, epoch), "best_model.npz", path="/models", tags=["best"], metadata=facts
+            )
+    session.files().save_json({"accuracy": best, "epochs": epochs}, "results.json", path="/results")
+    session.log(f"training ended with {best:.1%} of the test digits right")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=30, help="rounds over the training images (default: 30)")
+    arguments = parser.parse_args()
+    with Session("digits-mlp", "vision", description="MLP on handwritten digits", tags=["example"]) as session:
+        train(session, arguments.epochs)
+        for file in session.files().list():
+            print(file["path"], file["filename"], file["version"], file["sizeBytes"], file["metadata"])
+
+
+if __name__ == "__main__":
+    main()
