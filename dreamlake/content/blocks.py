@@ -12,11 +12,11 @@ A block is BLOCK bytes of a part (the last one is shorter), stored as
 
 transform   none: the words.  rotate: the sign bit moved to the lowest place.  difference: word - base word, folded
             (``kernels.fold``).
-ordered     the words stand in order of group, then of place. A group holds the words whose class is above the last class
-            of the group before, up to its own; the class is eight bits of the *base* word, which the reader knows: for
-            floats the exponent. An optimizer moves all weights by about the same amount, so how many bits of a difference
-            are noise follows from the exponent alone, and each group gets a code of its own. Within a group, each run of
-            SUB words stands in order of class, then of place.
+ordered     the words stand in order of group, then of place. A group holds the words whose class is above the last
+            class of the group before, up to its own; the class is eight bits of the *base* word, which the reader knows:
+            for floats the exponent. An optimizer moves all weights by about the same amount, so how many bits of a
+            difference are noise follows from the exponent alone, and each group gets a code of its own. Within a group,
+            each run of SUB words stands in order of class, then of place.
 
 The choice is made by measuring a sample of the block. Nothing here depends on anything but its arguments (I12).
 """
