@@ -2,13 +2,15 @@
 
     python -m tools.series OUT [--series S1,S2,...] [--small] [--seed 0] [--threads 1]
 
-S1  eight fp32 state_dicts, every weight trains (masked words, AdamW)     checkpoint_epoch_N.pth
+S1  eight fp32 state_dicts of full training, AdamW on pairs of texts      checkpoint_epoch_N.pth
 S2  the same with the backbone frozen: only a classifier on top trains
-S3  eight checkpoints with model and AdamW state (the run of S1)
+S3  eight checkpoints with model and AdamW state (the run of S7)
 S4  twelve bf16 safetensors, one after each optimizer step (weights kept in fp32, saved as bf16)
 S5  eight copies of one file
 S6  the documented training loop: a checkpoint every tenth epoch, and best_model.pth saved and uploaded again whenever
     the held-out loss is the best so far: the same state_dict under another file name
+S7  like S1, but trained on hidden words, whose tied output layer moves every word's embedding at every step: the hard
+    case for storage, where S1 moves the embeddings of words that do not occur by weight decay alone
 
 OUT/series.json lists the files of each series in the order of saving, with sizes and SHA-256. One seed
 gives the same files again on the same machine and the same versions of Python and torch; elsewhere floating point may
@@ -24,7 +26,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,8 +37,7 @@ from torch.nn import functional
 
 from tools import minilm
 
-NAMES = ("S1", "S2", "S3", "S4", "S5", "S6")
-IGNORE = -100
+NAMES = ("S1", "S2", "S3", "S4", "S5", "S6", "S7")
 
 
 @dataclass
@@ -49,7 +50,8 @@ class Plan:
     steps: int = 24
     batch: int = 16
     length: int = 64
-    rate: float = 5e-5
+    rate: float = 2e-5
+    masked_rate: float = 5e-5
     modules: int = 120
 
 
@@ -96,46 +98,62 @@ def masked_loss(model: minilm.Encoder, rows: Tensor, data: Data, draw: torch.Gen
     return functional.cross_entropy(model.words(hidden[hide]), rows[hide])
 
 
-def train(model: minilm.Encoder, data: Data, plan: Plan, steps: int, draw: torch.Generator) -> Iterator[Any]:
-    """Yield (step, optimizer) after each of `steps` optimizer steps; warm-up, then a linear decay of the rate."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=plan.rate, weight_decay=0.01, fused=True)
+def paired_loss(model: minilm.Encoder, rows: Tensor, data: Data, draw: torch.Generator) -> Tensor:
+    """Loss of finding, for the first half of each row, its second half among those of the batch."""
+    first, second = (functional.normalize(model(half).mean(dim=1), dim=1) for half in rows.chunk(2, dim=1))
+    scores = 20 * first @ second.T
+    own = torch.arange(len(rows))
+    return (functional.cross_entropy(scores, own) + functional.cross_entropy(scores.T, own)) / 2
+
+
+Objective = Callable[[minilm.Encoder, Tensor, Data, torch.Generator], Tensor]
+
+
+def train(
+    model: minilm.Encoder, data: Data, plan: Plan, steps: int, draw: torch.Generator, objective: Objective = paired_loss
+) -> Iterator[torch.optim.Optimizer]:
+    """Yield the optimizer after each of `steps` optimizer steps; warm-up, then a linear decay of the rate."""
+    rate = plan.rate if objective is paired_loss else plan.masked_rate
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, fused=True)
     warm = max(1, steps // 16)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warm, (steps - step) / max(1, steps - warm))
     )
     model.train()
-    for step in range(steps):
+    for _ in range(steps):
         rows = data.rows[torch.randint(len(data.rows), (plan.batch,), generator=draw)]
         optimizer.zero_grad()
-        torch.autograd.backward(masked_loss(model, rows, data, draw))
+        torch.autograd.backward(objective(model, rows, data, draw))
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        yield step + 1, optimizer
+        yield optimizer
 
 
-def held_out_loss(model: minilm.Encoder, data: Data, seed: int) -> float:
-    """Loss on text that is never trained on; the same places are hidden each time."""
+def held_out_loss(model: minilm.Encoder, data: Data, seed: int, objective: Objective) -> float:
+    """Loss on text that is never trained on."""
     model.eval()
     with torch.no_grad():
-        loss = masked_loss(model, data.held_out, data, torch.Generator().manual_seed(seed))
+        loss = objective(model, data.held_out, data, torch.Generator().manual_seed(seed))
     model.train()
     return float(loss)
 
 
-def run_full(model: minilm.Encoder, data: Data, plan: Plan, out: Path, wanted: set[str]) -> dict[str, list[Path]]:
-    """S1, S3 and S6 from one run: a checkpoint an epoch, as three kinds of scripts would save it."""
-    files: dict[str, list[Path]] = {name: [] for name in ("S1", "S3", "S6") if name in wanted}
+def run_full(
+    model: minilm.Encoder, data: Data, plan: Plan, out: Path, names: list[str], objective: Objective
+) -> dict[str, list[Path]]:
+    """The series `names` (S1, S3, S6, S7) from one run: a checkpoint an epoch, as different scripts would save it."""
+    files: dict[str, list[Path]] = {name: [] for name in names}
     best = float("inf")
     draw = torch.Generator().manual_seed(plan.seed)
-    for step, optimizer in train(model, data, plan, plan.epochs * plan.steps, draw):
+    for step, optimizer in enumerate(train(model, data, plan, plan.epochs * plan.steps, draw, objective), 1):
         epoch, rest = divmod(step, plan.steps)
         if rest:
             continue
-        loss = held_out_loss(model, data, plan.seed)
+        loss = held_out_loss(model, data, plan.seed, objective)
         print(f"  epoch {epoch}: held-out loss {loss:.4f}", file=sys.stderr)
-        if "S1" in files:
-            files["S1"].append(save(model.state_dict(), out / "S1" / f"checkpoint_epoch_{epoch}.pth"))
+        for name in files.keys() & {"S1", "S7"}:
+            files[name].append(save(model.state_dict(), out / name / f"checkpoint_epoch_{epoch}.pth"))
         if "S3" in files:
             whole = {"epoch": epoch, "model": model.state_dict(), "optimizer": optimizer.state_dict(), "loss": loss}
             files["S3"].append(save(whole, out / "S3" / f"checkpoint_epoch_{epoch}.pth"))
@@ -177,7 +195,7 @@ def run_steps(model: minilm.Encoder, data: Data, plan: Plan, out: Path) -> list[
     files = []
     draw = torch.Generator().manual_seed(plan.seed + 2)
     # A run of 48 steps, looked at in its middle: the very first steps of AdamW move every weight by the whole rate.
-    for step, _ in train(model, data, plan, 48, draw):
+    for step, _ in enumerate(train(model, data, plan, 48, draw), 1):
         if step > 12:
             target = out / "S4" / f"model_step_{step}.safetensors"
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -231,7 +249,11 @@ def generate(out: Path, names: list[str], *, small: bool = False, seed: int = 0)
     unknown = sorted(set(names) - set(NAMES))
     if unknown:
         raise ValueError(f"unknown series {', '.join(unknown)}; there are {', '.join(NAMES)}")
-    plan = Plan(small, seed, steps=4, batch=8, length=32, rate=1e-3, modules=40) if small else Plan(small, seed)
+    plan = (
+        Plan(small, seed, steps=4, batch=8, length=32, rate=1e-3, masked_rate=1e-3, modules=40)
+        if small
+        else Plan(small, seed)
+    )
     identity = {"seed": seed, "small": small, "torch": torch.__version__, "python": platform.python_version()}
     manifest = out / "series.json"
     old = json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else {}
@@ -239,17 +261,19 @@ def generate(out: Path, names: list[str], *, small: bool = False, seed: int = 0)
     for name in names:
         shutil.rmtree(out / name, ignore_errors=True)
     runs: list[tuple[list[str], Any]] = [
-        (["S1", "S3", "S6"], lambda model, data: run_full(model, data, plan, out, set(names))),
-        (["S2"], lambda model, data: {"S2": run_frozen(model, data, plan, out)}),
-        (["S4"], lambda model, data: {"S4": run_steps(model, data, plan, out)}),
-        (["S5"], lambda model, data: {"S5": run_copies(model, out)}),
+        (["S1", "S6"], lambda model, data, made: run_full(model, data, plan, out, made, paired_loss)),
+        (["S3", "S7"], lambda model, data, made: run_full(model, data, plan, out, made, masked_loss)),
+        (["S2"], lambda model, data, _: {"S2": run_frozen(model, data, plan, out)}),
+        (["S4"], lambda model, data, _: {"S4": run_steps(model, data, plan, out)}),
+        (["S5"], lambda model, data, _: {"S5": run_copies(model, out)}),
     ]
     for makes, run in runs:
-        if not set(makes) & set(names):
+        made = [name for name in makes if name in names]
+        if not made:
             continue
         start = time.monotonic()
         # Every run starts from the same weights and seed, so a series does not depend on which others are made.
-        for name, files in run(*prepare(plan)).items():
+        for name, files in run(*prepare(plan), made).items():
             series[name] = [describe(file, out) for file in files]
             total = sum(entry["bytes"] for entry in series[name])
             print(f"{name}: {len(files)} files, {total / 1e6:.1f} MB", file=sys.stderr)

@@ -6,13 +6,13 @@ of its own.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from dreamlake import Session, open_lake
 from tools.bench.harness import serve
+from tools.peers.lake import encoding_words
 
 WORKSPACE = "bench"
 NAME = "run"
@@ -28,7 +28,9 @@ def _upload(request: dict[str, Any]) -> Callable[[], None]:
     def work() -> None:
         with _session(request) as session:
             for source in request["sources"]:
-                session.files().upload(source, path=request.get("path", "/"), **_encoding(session, request))
+                session.files().upload(
+                    source, path=request.get("path", "/"), **encoding_words(session, request["encoding"])
+                )
 
     return work
 
@@ -38,15 +40,9 @@ def _upload_open(request: dict[str, Any]) -> Callable[[], None]:
     session = _session(request).open()
 
     def work() -> None:
-        session.files().upload(request["source"], **_encoding(session, request))
+        session.files().upload(request["source"], **encoding_words(session, request["encoding"]))
 
     return work
-
-
-def _encoding(session: Session, request: dict[str, Any]) -> dict[str, Any]:
-    # A version without this argument keeps everything raw, which the raw benchmarks may be compared with as well.
-    known = "encoding" in inspect.signature(session.files().upload).parameters
-    return {"encoding": request["encoding"]} if known and request.get("encoding") is not None else {}
 
 
 def _materialize(request: dict[str, Any]) -> Callable[[], None]:

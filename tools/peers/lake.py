@@ -5,6 +5,7 @@ A row an encoding: all content kept raw, whatever is on by default, and the defa
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +48,15 @@ class LakeOptimized(Lake):
     options: ClassVar[dict[str, Any]] = {"encoding": None, "optimize": True}
 
 
+def encoding_words(session: Any, encoding: str | None) -> dict[str, Any]:
+    """Arguments of `upload` that choose an encoding; None is the lake's own choice.
+
+    A version of dreamlake without that choice keeps everything raw, and can be measured all the same.
+    """
+    known = "encoding" in inspect.signature(session.files().upload).parameters
+    return {"encoding": encoding} if known and encoding is not None else {}
+
+
 def _session(request: dict[str, Any]) -> Any:
     import dreamlake
 
@@ -55,11 +65,11 @@ def _session(request: dict[str, Any]) -> Any:
 
 def _ingest(request: dict[str, Any]) -> Callable[[], None]:
     encoding, optimize = request["options"]["encoding"], request["options"]["optimize"]
-    words = {} if encoding is None else {"encoding": encoding}
     session = _session(request)
 
     def work() -> None:
         with session:
+            words = encoding_words(session, encoding)
             for source, name, _ in request["items"]:
                 # As the documented training script uploads: the folder in the lake, the name from the file.
                 session.files().upload(source, path=f"/{Path(name).parent.as_posix()}", **words)
