@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple, Protocol
 
-__all__ = ["Blobs", "Copy", "Proof", "Staged", "Stager", "check_key"]
+__all__ = ["Blobs", "Copy", "Proof", "Space", "Staged", "Stager", "check_key", "is_key"]
 
 _KEY = re.compile(r"(b3-)?[0-9a-f]{64}")
 
@@ -26,11 +26,23 @@ class Staged(NamedTuple):
 
 
 class Copy(NamedTuple):
-    """One physical copy. ``batch`` is None while it is live, else the collection that condemned it."""
+    """One physical copy. ``batch`` is None while it is live, else the collection that condemned it.
+
+    ``size`` in stored bytes; ``sealed`` while its tamper mark is intact.
+    """
 
     key: str
     batch: str | None
     size: int
+    sealed: bool = True
+
+
+class Space(NamedTuple):
+    """What some files take: how many, their bytes, and the bytes of disk space they occupy (0: not known)."""
+
+    files: int
+    size_bytes: int
+    disk_bytes: int
 
 
 class Stager(Protocol):
@@ -47,7 +59,14 @@ class Stager(Protocol):
 
 
 class Blobs(Protocol):
-    """Physical copies of a lake. Every method may be called from any thread or process at any time."""
+    """Physical copies of a lake. Every method may be called from any thread or process at any time.
+
+    Attributes:
+        settle_s: how many seconds after a condemnation other hosts may still take the copy for live, because their
+            file system answers from a cache. 0 where everybody sees every change at once.
+    """
+
+    settle_s: float
 
     def stage(self) -> Stager:
         """Begin a new copy in private scratch space."""
@@ -88,7 +107,15 @@ class Blobs(Protocol):
         ...
 
     def copies(self) -> Iterator[Copy]:
-        """All copies, live and condemned, in no order; one that changes meanwhile may be listed twice or not."""
+        """All copies, live and condemned; one that changes meanwhile may be listed twice or not.
+
+        Neighbours in the order should have the same first byte of the digest wherever that is cheap to arrange: then
+        collection and verification of millions of copies need little memory.
+        """
+        ...
+
+    def open_copy(self, copy: Copy) -> BinaryIO:
+        """The stored bytes of exactly this copy. Raises ``NotFound`` when it is no longer there under this name."""
         ...
 
     def condemn(self, key: str, batch: str) -> Copy | None:
@@ -96,12 +123,39 @@ class Blobs(Protocol):
         ...
 
     def settle(self, copy: Copy, *, keep: bool) -> bool:
-        """Finish exactly this condemned copy: live again, or gone for good (R6). False if it is not condemned now."""
+        """Finish exactly this condemned copy: live again, or gone for good (R6). False if it is not condemned now.
+
+        A live copy is never replaced by a condemned one (it may have been published to heal it): then ``keep`` drops
+        the condemned copy as superfluous.
+        """
         ...
 
-    def quarantine(self, key: str) -> bool:
-        """Move the live copy aside (bad bytes, kept for inspection). False when there is none."""
+    def replace(self, key: str, staged: Staged) -> bool:
+        """``publish`` over a live copy with bad bytes, which are kept in quarantine. False when none was live.
+
+        At no moment is there no live copy, so that this is safe beside an upload that heals the same key.
+        """
         ...
+
+    def distrust(self, key: str) -> bool:
+        """Break the tamper mark of the live copy, so that every later ``look`` proves its bytes. False: none live."""
+        ...
+
+    def sweep(self, abandoned: Callable[[str, float], bool]) -> Space:
+        """Remove private scratch for which ``abandoned(name, age in seconds)``; returns what was removed.
+
+        Wrong guesses are safe: whoever still needed it gets ``ClaimRevoked`` from ``publish`` and starts again.
+        """
+        ...
+
+    def space(self) -> dict[str, Space]:
+        """What is stored: ``live``, ``condemned``, ``scratch`` and ``quarantine``."""
+        ...
+
+
+def is_key(text: str) -> bool:
+    """True for what may name a blob."""
+    return _KEY.fullmatch(text) is not None
 
 
 def check_key(key: str) -> str:

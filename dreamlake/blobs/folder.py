@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO
 
-from dreamlake.blobs import Copy, Proof, Staged, check_key
+from dreamlake.blobs import Copy, Proof, Space, Staged, check_key, is_key
 from dreamlake.errors import ClaimRevoked, NotFound
-from dreamlake.ports import Ports, Writer
+from dreamlake.ports import Ports, Stat, Writer, scan
 
 SYNC_FROM = 48  # staged files from which one barrier for the whole file system is cheaper than an fsync each
+SETTLE_S = 150.0  # more than twice the longest time a network file system trusts a cached name (acdirmax, 60 s)
 _READ_TRIES = 20
 
 
@@ -61,6 +62,7 @@ class FolderBlobs:
 
     def __init__(self, ports: Ports, root: str) -> None:
         self._ports, self._fs, self._root = ports, ports.fs, root
+        self.settle_s = 0.0 if ports.is_local(root) else SETTLE_S
 
     def stage(self) -> FolderStager:
         return FolderStager(self._ports, f"{self._root}/tmp/{self._ports.scratch_name('blob')}")
@@ -145,17 +147,27 @@ class FolderBlobs:
         return None
 
     def copies(self) -> Iterator[Copy]:
+        for _, key, batch, stat in self._copies():
+            yield Copy(key, batch, stat.size, stat.sealed)
+
+    def _copies(self) -> Iterator[tuple[str, str, str | None, Stat]]:
         blobs = f"{self._root}/blobs"
         for shard in sorted(self._fs.list(blobs)):
             try:
-                names = self._fs.list(f"{blobs}/{shard}")
-            except NotADirectoryError:
+                found = list(scan(self._fs, f"{blobs}/{shard}"))
+            except (NotADirectoryError, FileNotFoundError):
                 continue
-            for name in sorted(names):
+            for name, stat in found:
                 key, _, batch = name.partition("~")
-                with contextlib.suppress(FileNotFoundError, ValueError):
-                    size = self._fs.stat(f"{blobs}/{shard}/{name}").size
-                    yield Copy(check_key(key), batch or None, size)
+                if is_key(key):
+                    yield name, key, batch or None, stat
+
+    def open_copy(self, copy: Copy) -> BinaryIO:
+        path = self._path(copy.key)
+        try:
+            return self._fs.open(path if copy.batch is None else f"{path}~{copy.batch}")
+        except FileNotFoundError:
+            raise self._missing(copy.key) from None
 
     def condemn(self, key: str, batch: str) -> Copy | None:
         path = self._path(key)
@@ -168,21 +180,54 @@ class FolderBlobs:
 
     def settle(self, copy: Copy, *, keep: bool) -> bool:
         path = self._path(copy.key)
+        condemned = f"{path}~{copy.batch}"
         try:
             if keep:
-                self._fs.rename(f"{path}~{copy.batch}", path)
-            else:
-                self._fs.unlink(f"{path}~{copy.batch}")
+                with contextlib.suppress(FileExistsError):
+                    self._fs.rename_new(condemned, path)
+                    return True
+            self._fs.unlink(condemned)
         except FileNotFoundError:
             return False
         return True
 
-    def quarantine(self, key: str) -> bool:
+    def replace(self, key: str, staged: Staged) -> bool:
         try:
-            self._fs.rename(self._path(key), f"{self._root}/quarantine/{key}.{self._ports.new_id()}")
+            self._fs.link(self._path(key), f"{self._root}/quarantine/{key}.{self._ports.new_id()}")
+            found = True
+        except FileNotFoundError:
+            found = False
+        self.publish(key, staged)
+        return found
+
+    def distrust(self, key: str) -> bool:
+        try:
+            self._fs.touch(self._path(key))
         except FileNotFoundError:
             return False
         return True
+
+    def sweep(self, abandoned: Callable[[str, float], bool]) -> Space:
+        removed, now = [], self._ports.now().timestamp()
+        for name, stat in list(scan(self._fs, f"{self._root}/tmp")):
+            if abandoned(name, now - stat.ctime_ns / 1e9):  # not mtime: sealed scratch carries the tamper mark
+                with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):
+                    self._fs.unlink(f"{self._root}/tmp/{name}")
+                    removed.append(stat)
+        return _space(removed)
+
+    def space(self) -> dict[str, Space]:
+        sums = {True: [0, 0, 0], False: [0, 0, 0]}
+        for _, _, batch, stat in self._copies():
+            total = sums[batch is None]
+            total[0], total[1], total[2] = total[0] + 1, total[1] + stat.size, total[2] + stat.disk
+        scratch, aside = ([stat for _, stat in scan(self._fs, f"{self._root}/{d}")] for d in ("tmp", "quarantine"))
+        return {
+            "live": Space(*sums[True]),
+            "condemned": Space(*sums[False]),
+            "scratch": _space(scratch),
+            "quarantine": _space(aside),
+        }
 
     def _missing(self, key: str) -> NotFound:
         return NotFound(
@@ -205,6 +250,11 @@ class FolderBlobs:
     def _resurrect(self, key: str) -> bool:
         for condemned in self._condemned(key):
             with contextlib.suppress(FileNotFoundError):
-                self._fs.rename(condemned, self._path(key))
+                with contextlib.suppress(FileExistsError):  # somebody published meanwhile, perhaps to heal it
+                    self._fs.rename_new(condemned, self._path(key))
                 return True
         return False
+
+
+def _space(stats: Sequence[Stat]) -> Space:
+    return Space(len(stats), sum(s.size for s in stats), sum(s.disk for s in stats))

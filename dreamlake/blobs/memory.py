@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import itertools
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO
 
-from dreamlake.blobs import Copy, Proof, Staged, check_key
+from dreamlake.blobs import Copy, Proof, Space, Staged, check_key
 from dreamlake.errors import ClaimRevoked, NotFound
 
 
@@ -34,6 +34,8 @@ class MemoryBlobs:
         self.held: dict[tuple[str, str | None], bytes] = {}
         self.staged: dict[str, bytes] = {}
         self.quarantined: dict[str, bytes] = {}
+        self.distrusted: set[str] = set()
+        self.settle_s = 0.0
         self.ids = itertools.count()
         self._lock = threading.RLock()
 
@@ -53,12 +55,13 @@ class MemoryBlobs:
                 else:
                     return False
             data = self.held[key, None]
-        return len(data) == size or prove(io.BytesIO(data))
+        return (len(data) == size and key not in self.distrusted) or prove(io.BytesIO(data))
 
     def publish(self, key: str, staged: Staged) -> None:
         with self._lock:
             try:
                 self.held[check_key(key), None] = self.staged.pop(staged.handle)
+                self.distrusted.discard(key)
             except KeyError:
                 raise ClaimRevoked(f"staged bytes {staged.handle} are gone") from None
 
@@ -74,7 +77,7 @@ class MemoryBlobs:
 
     def sealed(self, key: str) -> bool:
         self.open(key).close()
-        return True
+        return key not in self.distrusted
 
     def file(self, key: str) -> str | None:
         return None
@@ -83,7 +86,14 @@ class MemoryBlobs:
         with self._lock:
             held = list(self.held.items())
         for (key, batch), data in held:
-            yield Copy(key, batch, len(data))
+            yield Copy(key, batch, len(data), batch is not None or key not in self.distrusted)
+
+    def open_copy(self, copy: Copy) -> BinaryIO:
+        with self._lock:
+            data = self.held.get((copy.key, copy.batch))
+        if data is None:
+            raise NotFound(f"no such copy of {copy.key}", path=copy.key)
+        return io.BytesIO(data)
 
     def condemn(self, key: str, batch: str) -> Copy | None:
         with self._lock:
@@ -97,12 +107,35 @@ class MemoryBlobs:
         with self._lock:
             data = self.held.pop((copy.key, copy.batch), None) if copy.batch is not None else None
             if data is not None and keep:
-                self.held[copy.key, None] = data
+                self.held.setdefault((copy.key, None), data)
             return data is not None
 
-    def quarantine(self, key: str) -> bool:
+    def replace(self, key: str, staged: Staged) -> bool:
         with self._lock:
-            data = self.held.pop((check_key(key), None), None)
-            if data is not None:
-                self.quarantined[key] = data
-            return data is not None
+            bad = self.held.get((check_key(key), None))
+            if bad is not None:
+                self.quarantined[key] = bad
+            self.publish(key, staged)
+            return bad is not None
+
+    def distrust(self, key: str) -> bool:
+        with self._lock:
+            if (check_key(key), None) not in self.held:
+                return False
+            self.distrusted.add(key)
+            return True
+
+    def sweep(self, abandoned: Callable[[str, float], bool]) -> Space:
+        return Space(0, 0, 0)  # what is staged ends with this process
+
+    def space(self) -> dict[str, Space]:
+        with self._lock:
+            live = [len(data) for (_, batch), data in self.held.items() if batch is None]
+            condemned = [len(data) for (_, batch), data in self.held.items() if batch is not None]
+            groups = {
+                "live": live,
+                "condemned": condemned,
+                "scratch": list(map(len, self.staged.values())),
+                "quarantine": list(map(len, self.quarantined.values())),
+            }
+        return {name: Space(len(sizes), sum(sizes), 0) for name, sizes in groups.items()}

@@ -6,7 +6,7 @@ A reference is absent -> pending (claimed) -> committed; pending -> absent (revo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from dreamlake.catalog.record import Record
@@ -87,8 +87,28 @@ class Catalog(Protocol):
         """All claims visible now. Raises ``Corrupt`` for an unreadable claim (fail closed)."""
         ...
 
-    def sessions(self) -> list[SessionKey]:
-        """Every session that has a first record, dropped ones included, sorted."""
+    def unreadable(self) -> Iterator[tuple[str, float]]:
+        """(token, age in seconds) of every damaged claim. One of a newer format is not damaged."""
+        ...
+
+    def sessions(self, damaged: Callable[[LakeError], None] | None = None) -> list[SessionKey]:
+        """Every session that has a first record, dropped ones included, sorted.
+
+        Raises ``Corrupt`` or ``UnsupportedFormat`` when a first record does not read (R9); with ``damaged`` given,
+        that session is left out and ``damaged`` gets the error instead.
+        """
+        ...
+
+    def release(self, session: SessionKey) -> None:
+        """Forget what this process remembers of a session, to save memory. ``barrier`` still covers it."""
+        ...
+
+    def mend(self, session: SessionKey, number: int, record: Record | None) -> bool:
+        """Put back a committed record that is missing or does not read; what was there is kept aside.
+
+        ``record`` None fills a gap with a record that does nothing. False, and nothing changed: a record that reads
+        is there, nothing is known to come after it, or (for None) a checkpoint still knows what it held.
+        """
         ...
 
     def barrier(self) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from dreamlake.catalog import Claim, Committed, Pending
 from dreamlake.catalog import record as records
-from dreamlake.catalog.fold import Fold, check_entries
+from dreamlake.catalog.entries import check_entries
+from dreamlake.catalog.fold import Fold
 from dreamlake.catalog.record import Record
-from dreamlake.errors import ClaimRevoked
+from dreamlake.errors import ClaimRevoked, LakeError
 from dreamlake.model import SessionKey
 from dreamlake.ports import Ports, iso
 
@@ -70,9 +71,18 @@ class MemoryCatalog:
         for token, (record, touched) in claims:
             yield Pending(token, record, now - touched)
 
-    def sessions(self) -> list[SessionKey]:
+    def unreadable(self) -> Iterator[tuple[str, float]]:
+        return iter(())
+
+    def sessions(self, damaged: Callable[[LakeError], None] | None = None) -> list[SessionKey]:
         with self._lock:
             return sorted(self._logs)
+
+    def release(self, session: SessionKey) -> None:
+        return None  # there is no other place to remember it
+
+    def mend(self, session: SessionKey, number: int, record: Record | None) -> bool:
+        return False  # nothing is ever missing here
 
     def barrier(self) -> None:
         return None
