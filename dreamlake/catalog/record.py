@@ -10,14 +10,14 @@ import hashlib
 from typing import Any, NamedTuple
 
 from dreamlake import values
-from dreamlake.errors import Corrupt, UnsupportedFormat
-from dreamlake.model import SessionKey
+from dreamlake.catalog.entries import OPS, check_shape
+from dreamlake.errors import Corrupt, InvalidInput, UnsupportedFormat
+from dreamlake.model import SessionKey, session_key
 from dreamlake.ports import Owner
 
 VERSION = 1
 MAX_RECORD_BYTES = 512 << 20
 MAX_ENTRIES = 200_000
-OPS = frozenset({"session", "put", "set", "move", "del", "undel", "alias", "trim", "drop", "read", "noop"})
 _SUM = len(',"sum":""}\n') + 32
 
 
@@ -33,6 +33,7 @@ class Record(NamedTuple):
 
 
 def encode(record: Record) -> bytes:
+    """Raises ``InvalidInput`` for a record larger than ``MAX_RECORD_BYTES``."""
     body = values.encode(
         {
             "v": VERSION,
@@ -48,6 +49,10 @@ def encode(record: Record) -> bytes:
             "entries": list(record.entries),
         }
     )[:-1]
+    if len(body) > MAX_RECORD_BYTES:
+        raise InvalidInput(
+            f"a record of {len(body):,} bytes; the limit is {MAX_RECORD_BYTES:,}. Upload sub-folders one by one."
+        )
     return body + b',"sum":"' + _checksum(body) + b'"}\n'
 
 
@@ -68,12 +73,16 @@ def decode(data: bytes, where: str) -> Record:
                 raise UnsupportedFormat(
                     f"{where}: unknown operation {entry['op']!r}; a newer release wrote it", path=where
                 )
+            check_shape(entry)
         owner = Owner(raw["host"], raw["boot_id"], int(raw["pid"]), raw["started"])
-        key = SessionKey(raw["workspace"], raw["session"])
-        return Record(raw["tok"], owner, key, raw["at"], tuple(raw["needs"]), entries)
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, UnsupportedFormat):
-            raise
+        key = session_key(raw["workspace"], raw["session"])
+        needs = tuple(raw["needs"])
+        if not all(isinstance(text, str) for text in (raw["tok"], raw["at"], *needs)):
+            raise TypeError("tok, at and needs are text")
+        return Record(raw["tok"], owner, key, raw["at"], needs, entries)
+    except UnsupportedFormat:
+        raise
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise Corrupt(f"{where}: not a record ({error!r})", path=where) from error
 
 
