@@ -1,0 +1,410 @@
+"""The plan of materialize: what the tree should hold, what is there, and what to do about it. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from functools import partial
+
+from dreamlake.catalog.fold import Fold
+from dreamlake.errors import InvalidInput, NotFound
+from dreamlake.model import SessionKey, Version, is_digest, session_key
+from dreamlake.operations.context import Store
+from dreamlake.operations.placed import LINKS, Mark, Placed, mark_of
+from dreamlake.operations.placing import Job, Placer, Progress, Stopped, link_text
+from dreamlake.operations.search import moment, path_test
+from dreamlake.operations.survey import (
+    SCRATCH_PREFIX,
+    Facts,
+    Folders,
+    Problem,
+    Spot,
+    State,
+    Want,
+    content_digest,
+    verdict,
+)
+from dreamlake.ports import Stat
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to build and how.
+
+    Attributes:
+        path: glob on the logical path; only files that match are looked at, placed or removed.
+        at: the tree as it was at a time (ISO-8601 or datetime; without a zone UTC), or up to a version number (``3``,
+            ``"v3"``): each file in its newest version up to that number.
+        link: ``auto`` (share blocks where the file system can, else copy), ``reflink``, ``hardlink``, ``symlink``,
+            ``copy``. Hard links are read-only; content that is not stored as a plain file is always copied.
+        force: overwrite files that were edited.
+        delete: remove files that materialize placed earlier and that are no longer in the tree.
+    """
+
+    path: str | None = None
+    at: str | int | datetime | None = None
+    link: str = "auto"
+    force: bool = False
+    delete: bool = False
+
+    def __post_init__(self) -> None:
+        if self.link not in LINKS:
+            raise InvalidInput(f"link={self.link!r}; use {', '.join(LINKS)}")
+
+    def selects(self) -> Callable[[str], bool]:
+        return (lambda key: True) if self.path is None else path_test(self.path)
+
+
+@dataclass
+class TreePlan:
+    """The plan for one session's ``files`` folder. Paths in ``obsolete`` and ``extra`` are logical."""
+
+    session: SessionKey
+    base: str  # its files folder, relative to the target root
+    placed: Placed
+    jobs: list[tuple[State, Job]] = field(default_factory=list)
+    unchanged: int = 0
+    adopted: list[tuple[str, Mark]] = field(default_factory=list)  # right content, found under new facts
+    conflicts: list[Problem] = field(default_factory=list)
+    obsolete: list[tuple[str, Stat]] = field(default_factory=list)  # ours, untouched, no longer in the tree
+    forgotten: list[str] = field(default_factory=list)  # ours, no longer in the tree, and gone already
+    extra: list[str] = field(default_factory=list)  # not ours; filled only when asked for
+    leftovers: list[str] = field(default_factory=list)  # scratch of dead runs, absolute
+    folders: set[str] = field(default_factory=set)  # directories that files of the tree lie in
+    there: set[str] = field(default_factory=set)  # those of them, and of their parents, that exist
+
+    @property
+    def idle(self) -> bool:
+        return not (self.jobs or self.adopted or self.obsolete or self.forgotten or self.leftovers)
+
+
+@dataclass
+class Plan:
+    """What ``execute`` would do below ``root``."""
+
+    root: str
+    options: Options
+    trees: list[TreePlan] = field(default_factory=list)
+
+    def files(self, state: State) -> list[tuple[SessionKey, str]]:
+        """Files that are to be placed, by why: MISSING, STALE, RELINK, or EDITED (with force)."""
+        return [(t.session, job.key) for t in self.trees for why, job in t.jobs if why == state]
+
+    @property
+    def bytes(self) -> int:
+        return sum(job.size for t in self.trees for _, job in t.jobs)
+
+    @property
+    def conflicts(self) -> list[Problem]:
+        return [problem for t in self.trees for problem in t.conflicts]
+
+    @property
+    def in_order(self) -> bool:
+        """True when the tree is exactly as it should be (extra and obsolete files count as disorder)."""
+        return not any(t.jobs or t.conflicts or t.obsolete or t.extra for t in self.trees)
+
+    def actions(self) -> Iterator[tuple[str, str]]:
+        """(action, path relative to the root) of everything that would change or stands in the way."""
+        for tree in self.trees:
+            yield from (("remove", tree.base + key) for key, _ in tree.obsolete if self.options.delete)
+            for why, job in tree.jobs:
+                yield ("place" if why is State.ABSENT else "replace"), tree.base + job.key
+            yield from (("conflict", tree.base + p.key) for p in tree.conflicts)
+
+
+def sessions_of(store: Store, scope: str | SessionKey | None) -> list[SessionKey]:
+    """The sessions of a scope: one (``"workspace/name"`` or a key), a workspace, or None for all.
+
+    Dropped sessions are among those of a workspace or the lake: their files are no longer in the tree.
+    Raises ``NotFound`` for an unknown session or workspace.
+    """
+    if scope is None:
+        return store.catalog.sessions()
+    if isinstance(scope, str) and "/" in scope:
+        scope = session_key(*scope.partition("/")[::2])
+    if isinstance(scope, SessionKey):
+        if store.catalog.view(scope).n == 0:
+            raise NotFound(f"no session {scope} in this lake", path=str(scope))
+        return [scope]
+    found = [key for key in store.catalog.sessions() if key.workspace == scope]
+    if not found:
+        raise NotFound(f"no workspace {scope!r} in this lake", path=scope)
+    return found
+
+
+def plan(
+    store: Store,
+    sessions: Sequence[SessionKey],
+    options: Options,
+    *,
+    to: str | os.PathLike[str] | None = None,
+    folder_of: Callable[[SessionKey], str] | None = None,
+    extras: bool = False,
+    progress: Progress | None = None,
+) -> Plan:
+    """Compare what the records say with what is on disk.
+
+    Args:
+        to: target root; None means the lake's own folder.
+        folder_of: the absolute folder of a session in the lake's own folder (``Lake.session_folder``).
+        extras: also list files that nobody asked for.
+        progress: called with the bytes of files that had to be read to be told apart.
+
+    Raises:
+        InvalidInput: the root is not a folder, or lies in the store itself; a bad pattern, time or version.
+    """
+    root, own = _target(store, to)
+    result = Plan(root, options)
+    selects, memory = options.selects(), _memory(store)
+    for session in sessions:
+        base = f"{session.workspace}/{session.name}"
+        if own and folder_of is not None:
+            base = folder_of(session)[len(root.rstrip("/")) + 1 :]
+        placed = Placed(store.ports, memory, "." if own else os.path.realpath(root), session)
+        versions = [v for v in _versions(store, session, options.at) if selects(v.key)]
+        if not versions and not placed.files and not extras:
+            continue
+        tree = TreePlan(session, f"{base}/files", placed)
+        _Planner(store, root, tree, options, progress).run(versions, selects, extras)
+        result.trees.append(tree)
+    return result
+
+
+class _Planner:
+    """Makes the plan of one tree."""
+
+    def __init__(self, store: Store, root: str, tree: TreePlan, options: Options, progress: Progress | None) -> None:
+        self.store, self.root, self.tree, self.options = store, root, tree, options
+        self.fs, self.progress, self.stop = store.ports.fs, progress, threading.Event()
+        self.folders = Folders(self.fs, root)
+        self.folders.made = set(tree.placed.folders)
+        self.folders.inodes = {tree.base + key: mark.inode for key, mark in tree.placed.files.items()}
+        self.placer = Placer(store.blobs, store.ports, options.link, root)
+
+    def run(self, versions: Sequence[Version], selects: Callable[[str], bool], extras: bool) -> None:
+        wants = {v.key: Want(v.key, v.digest, v.size_bytes, stamp_ns(v.uploaded_at)) for v in versions}
+        self._find_obsolete(wants, selects)
+        if self.options.delete:
+            self.folders.vanishing = {self.tree.base + key for key, _ in self.tree.obsolete}
+        doubtful: list[Facts] = []
+        for want in wants.values():
+            self._judge(want, doubtful)
+        for facts, state in zip(doubtful, self._verdicts(doubtful), strict=True):
+            self._settle(facts, state)
+        self._find_leftovers()
+        if extras:
+            self._find_extra(self.tree.base, wants, selects)
+        self.tree.there = self.folders.there()
+
+    def _verdicts(self, doubtful: Sequence[Facts]) -> list[State]:
+        """Verdicts that need the files' content, on all cores."""
+        link = self.options.link
+        if len(doubtful) < 2:
+            return [verdict(facts, link) for facts in doubtful]
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="dreamlake-compare") as pool:
+            try:
+                return list(pool.map(lambda facts: verdict(facts, link), doubtful))
+            except BaseException:
+                self.stop.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+    def _digest(self, path: str) -> str:
+        return content_digest(self.fs, path, self._tick)
+
+    def _tick(self, amount: int) -> None:
+        if self.stop.is_set():
+            raise Stopped
+        if self.progress is not None:
+            self.progress(amount)
+
+    # ---- files that should be there ------------------------------------------------------------------------------
+
+    def _judge(self, want: Want, doubtful: list[Facts]) -> None:
+        parent, _, name = (self.tree.base + want.key).rpartition("/")
+        self.tree.folders.add(parent)
+        spot = self.folders.look(parent, name)
+        if spot.code:
+            self._conflict(want.key, spot.code, spot.reason)
+        elif spot.facts is None or (stat.S_ISDIR(spot.facts.mode) and self.folders.empties(f"{parent}/{name}")):
+            self._add(State.ABSENT, want, None)
+        elif stat.S_ISDIR(spot.facts.mode):
+            self._conflict(want.key, "folder", "")
+        elif not (stat.S_ISREG(spot.facts.mode) or stat.S_ISLNK(spot.facts.mode)):
+            self._conflict(want.key, "not-a-file", "")
+        else:
+            self._judge_file(want, spot, doubtful)
+
+    def _judge_file(self, want: Want, spot: Spot, doubtful: list[Facts]) -> None:
+        assert spot.facts is not None
+        mark, path = self.tree.placed.files.get(want.key), self._path(want.key)
+        linked = self._linked(path) if stat.S_ISLNK(spot.facts.mode) else None
+        facts = Facts(want, mark, spot.facts, linked, partial(self._digest, path), partial(self._known, want.key))
+        if mark is not None and mark.untouched(spot.facts):
+            self._settle(facts, verdict(facts, self.options.link))
+        else:
+            doubtful.append(facts)
+
+    def _settle(self, facts: Facts, state: State) -> None:
+        if state is State.SAME and stat.S_ISLNK(facts.now.mode) and not self._link_holds(facts.want):
+            state = State.STALE  # the store re-coded the content: a link would show the coded bytes
+        if state is State.SAME:
+            self.tree.unchanged += 1
+            if facts.mark is None or not facts.mark.untouched(facts.now):
+                self.tree.adopted.append((facts.want.key, self._adopt(facts)))
+        elif state is State.EDITED and not self.options.force:
+            self._conflict(facts.want.key, "edited", "")
+        else:
+            self._add(state, facts.want, facts.now)
+
+    def _adopt(self, facts: Facts) -> Mark:
+        kind = "symlink" if stat.S_ISLNK(facts.now.mode) else "hardlink" if facts.now.sealed else "copy"
+        return mark_of(facts.now, facts.want.digest, kind, self.options.link)
+
+    def _add(self, why: State, want: Want, expect: Stat | None) -> None:
+        job = Job(want.key, self._path(want.key), want.digest, want.size, want.stamp_ns, expect)
+        self.tree.jobs.append((why, job))
+
+    def _conflict(self, key: str, code: str, reason: str) -> None:
+        self.tree.conflicts.append(problem(self.tree.session, key, code, self._path(key), reason))
+
+    def _known(self, key: str) -> frozenset[tuple[str, int]]:
+        state = self.store.catalog.view(self.tree.session).file_at(key)
+        return frozenset((v.digest, v.size_bytes) for v in state.versions) if state is not None else frozenset()
+
+    def _linked(self, path: str) -> str | None:
+        """The digest of the stored copy that a symbolic link points at."""
+        text = self.fs.read_link(path)
+        name = text.rpartition("/")[2]
+        source = self.store.blobs.file(name) if is_digest(name) else None
+        return name if source is not None and text in (source, link_text(self.root, source, path)) else None
+
+    def _link_holds(self, want: Want) -> bool:
+        try:
+            return self.placer.raw_file(want.digest, want.size) is not None
+        except (OSError, ValueError):
+            return True  # damaged or missing content is for verify and repair
+
+    # ---- files that should not be there --------------------------------------------------------------------------
+
+    def _find_obsolete(self, wants: dict[str, Want], selects: Callable[[str], bool]) -> None:
+        for key, mark in self.tree.placed.files.items():
+            if key in wants or not selects(key):
+                continue
+            parent, _, name = (self.tree.base + key).rpartition("/")
+            spot = self.folders.look(parent, name)
+            if spot.facts is None:
+                if not spot.code:
+                    self.tree.forgotten.append(key)
+            elif not spot.code and self._still_ours(mark, spot.facts, self._path(key)):
+                self.tree.obsolete.append((key, spot.facts))
+            elif self.options.delete:
+                why = "was edited since it was placed; it is no longer in the tree but was not removed"
+                self._conflict(key, "edited", f"{self._path(key)} {why}")
+
+    def _still_ours(self, mark: Mark, now: Stat, path: str) -> bool:
+        if mark.untouched(now):
+            return True
+        if not stat.S_ISREG(now.mode) or now.size != mark.size:
+            return False
+        return self._digest(path) == mark.digest
+
+    def _find_leftovers(self) -> None:
+        for relative in sorted({self.tree.base, *self.tree.folders}):
+            for name in self.folders.at(relative).names or ():
+                owner = name[len(SCRATCH_PREFIX) :] if name.startswith(SCRATCH_PREFIX) else ""
+                if owner and self.store.ports.scratch_is_abandoned(owner):
+                    self.tree.leftovers.append(f"{self.root}/{relative}/{name}")
+
+    def _find_extra(self, relative: str, wants: dict[str, Want], selects: Callable[[str], bool]) -> None:
+        ours = {key for key, _ in self.tree.obsolete}
+        for name in sorted(self.folders.at(relative).names or ()):
+            path = f"{relative}/{name}"
+            key = path[len(self.tree.base) :]
+            if name.startswith(SCRATCH_PREFIX) or key in wants:
+                continue
+            spot = self.folders.look(relative, name)
+            if spot.facts is not None and stat.S_ISDIR(spot.facts.mode):
+                self._find_extra(path, wants, selects)
+            elif key not in ours and selects(key):
+                self.tree.extra.append(key)
+
+    def _path(self, key: str) -> str:
+        return f"{self.root}/{self.tree.base}{key}"
+
+
+def problem(session: SessionKey, key: str, code: str, path: str, reason: str = "") -> Problem:
+    """A conflict with the way out in its reason."""
+    texts = {
+        "edited": f"{path} was edited; keep it by uploading or moving it, or overwrite it with force",
+        "folder": f"{path} is a folder; move it away",
+        "not-a-file": f"{path} is not a regular file; move it away",
+    }
+    return Problem(code, path, reason or texts[code], session, key)
+
+
+def stamp_ns(uploaded_at: str) -> int | None:
+    """The upload time as a time stamp; None when it is not one (records from elsewhere)."""
+    try:
+        when = datetime.fromisoformat(uploaded_at.replace("Z", "+00:00"))
+        return max(0, (when - _EPOCH) // timedelta(microseconds=1)) * 1000
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _versions(store: Store, session: SessionKey, at: str | int | datetime | None) -> list[Version]:
+    """The versions that make the tree, now or as it was."""
+    if at is None:
+        return store.catalog.view(session).live()
+    number = _number(at)
+    if number is None:
+        return _as_of(store, session, moment(at)).live()  # type: ignore[arg-type]
+    found = []
+    for state in store.catalog.view(session).files():
+        kept = [v for v in state.versions if v.deleted_at is None and v.number <= number]
+        if state.current is not None and kept:
+            found.append(kept[-1])
+    return sorted(found)
+
+
+def _number(at: str | int | datetime) -> int | None:
+    if isinstance(at, bool) or not isinstance(at, (str, int, datetime)):
+        raise InvalidInput(f"at={at!r}; use a version number such as 3, or a time such as 2026-01-31T12:00:00Z")
+    if isinstance(at, str) and at.removeprefix("v").isdecimal():
+        at = int(at.removeprefix("v"))
+    return at if isinstance(at, int) else None
+
+
+def _as_of(store: Store, session: SessionKey, when: datetime) -> Fold:
+    """The session as it was: its log read again up to a moment, so that moves and deletions are undone, too."""
+    fold = Fold(session)
+    for number, record in store.catalog.records(session):
+        if min(moment(entry.get("at", record.at)) for entry in record.entries) <= when:
+            fold.apply(number, record)
+    return fold
+
+
+def _target(store: Store, to: str | os.PathLike[str] | None) -> tuple[str, bool]:
+    """The absolute target root, and whether it is the lake's own folder."""
+    if to is None and store.root is None:
+        raise InvalidInput("this lake has no folder of its own; say where the tree should go (to=..., --to DIR)")
+    root = os.path.abspath(os.path.expanduser(os.fspath(to if to is not None else str(store.root))))
+    own = store.root is not None and os.path.realpath(root) == os.path.realpath(store.root)
+    if store.scratch is not None:
+        inside = os.path.dirname(os.path.realpath(store.scratch))
+        if f"{os.path.realpath(root)}/".startswith(f"{inside}/"):
+            raise InvalidInput(f"{root} lies inside the store itself; choose another folder", path=root)
+    if os.path.lexists(root) and not os.path.isdir(root):
+        raise InvalidInput(f"{root} is not a folder", path=root)
+    return (str(store.root) if own else root), own
+
+
+def _memory(store: Store) -> str | None:
+    return None if store.scratch is None else f"{os.path.dirname(store.scratch)}/placed"
