@@ -64,6 +64,9 @@ class Version(NamedTuple):
     extra: dict[str, Any] | None = None
 
 
+VersionRow = tuple[Any, ...]  # the fields of a Version in order; a Version is one
+
+
 class SessionInfo(NamedTuple):
     """What is known of a session itself; ``created_at`` None means that it does not exist (any more)."""
 

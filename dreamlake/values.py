@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from datetime import date, datetime, timezone
+from functools import lru_cache
 from os import PathLike, fspath
 from typing import Any
 
@@ -38,15 +39,21 @@ def plain(value: Any, *, what: str = "value") -> Any:
 
 def encode(value: Any, *, indent: int | None = None) -> bytes:
     """A plain value as strict JSON in UTF-8 (no NaN or Infinity literals)."""
-    separators = (",", ":") if indent is None else None
+    encoder = _encoder(indent)
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
+        text = encoder.encode(value)
     except ValueError:  # rare: only then is the tree walked for non-finite floats
-        text = json.dumps(_mark(value), ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
+        text = encoder.encode(_mark(value))
     else:
         if _FLOAT in text:
-            text = json.dumps(_mark(value), ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
+            text = encoder.encode(_mark(value))
     return text.encode()
+
+
+@lru_cache(maxsize=8)  # json.dumps would make a new one for every call with these options
+def _encoder(indent: int | None) -> json.JSONEncoder:
+    separators = (",", ":") if indent is None else None
+    return json.JSONEncoder(ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
 
 
 def decode(data: bytes | str) -> Any:

@@ -10,15 +10,17 @@ A fold may start from a checkpoint (``Base``): then it holds only what changed s
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, Protocol
 
+from dreamlake.catalog.entries import check_independent
 from dreamlake.catalog.record import Record
-from dreamlake.errors import Conflict, InvalidInput, LakeError, NotFound, StateError
-from dreamlake.model import SessionInfo, SessionKey, Version, ancestors, below
+from dreamlake.errors import Conflict, LakeError, NotFound, StateError
+from dreamlake.model import SessionInfo, SessionKey, Version, VersionRow, ancestors, below
 
 Entry = dict[str, Any]
 
+_FILE_ID = Version._fields.index("file_id")
 _PUT_FIELDS = frozenset({"op", "id", "path", "digest", "size", "type", "description", "tags", "metadata", "at"})
 _SESSION_FIELDS = frozenset({"op", "at", "description", "tags", "folder", "metadata", "write_protected"})
 
@@ -34,8 +36,20 @@ class FileState:
     @property
     def current(self) -> Version | None:
         """The newest version, or None while the file is deleted."""
-        newest = self.versions[-1] if self.versions else None
-        return newest if newest is not None and newest.deleted_at is None else None
+        versions = self.versions  # once: another thread may be trimming
+        return versions[-1] if versions and versions[-1].deleted_at is None else None
+
+
+class Kept(NamedTuple):
+    """What collection asks of a version that is kept; ``current`` while it is the live one of its file."""
+
+    id: str
+    key: str
+    number: int
+    digest: str
+    size_bytes: int
+    current: bool
+    deleted_at: str | None
 
 
 class Base(Protocol):
@@ -43,14 +57,19 @@ class Base(Protocol):
 
     n: int
     seq: int
+    token: str
     info: SessionInfo
 
     def file_at(self, key: str) -> FileState | None: ...
     def file_with(self, version_id: str) -> FileState | None: ...
     def live_below(self, prefix: str) -> Iterator[str]: ...
-    def live(self) -> Iterator[Version]: ...
+    def live_rows(self) -> list[VersionRow]:
+        """Fresh rows in upload order, which the caller may keep and change."""
+        ...
+
     def versions(self) -> Iterator[Version]: ...
     def files(self) -> Iterator[FileState]: ...
+    def kept(self) -> Iterator[tuple[str, Kept]]: ...  # with the file id of each
 
 
 class Fold:
@@ -62,6 +81,7 @@ class Fold:
         self.base = base
         self.n = base.n if base else 0
         self.seq = base.seq if base else 0
+        self.token = base.token if base else ""  # of record n: tells whether a checkpoint belongs to this log
         self.info = base.info if base else SessionInfo(session)
         self._files: dict[str, FileState] = {}  # file_id -> state, for everything new or changed since the base
         self._at: dict[str, str | None] = {}  # key -> primary file_id (None: nobody, though the base has one)
@@ -102,12 +122,19 @@ class Fold:
 
     def live(self) -> list[Version]:
         """The newest version of every live file, in upload order."""
+        return [row if isinstance(row, Version) else Version._make(row) for row in self.live_rows()]
+
+    def live_rows(self) -> list[VersionRow]:
+        """``live`` for long listings: rows of a checkpoint stay plain tuples, made anew by every call.
+
+        A row that is a ``Version`` belongs to the fold: copy its tags and metadata before handing them out.
+        """
         with self._lock:
-            fresh = [v for f in self._files.values() if (v := f.current) is not None]
-            if self.base is None:
-                return sorted(fresh)
-            changed = self._files
-            kept = [v for v in self.base.live() if v.file_id not in changed] if changed else list(self.base.live())
+            fresh: list[VersionRow] = [v for f in self._files.values() if (v := f.current) is not None]
+            kept = self.base.live_rows() if self.base else []
+            if self._files:
+                changed = self._files
+                kept = [row for row in kept if row[_FILE_ID] not in changed]
             return sorted(kept + fresh) if fresh else kept
 
     def live_at(self, folder: str) -> list[Version]:
@@ -136,12 +163,30 @@ class Fold:
                 if state.file_id not in fresh:
                     yield state
 
+    def kept(self) -> Iterator[Kept]:
+        """Every version that is kept, like ``versions``, but only what collection asks; much cheaper."""
+        with self._lock:
+            fresh = [
+                Kept(v.id, v.key, v.number, v.digest, v.size_bytes, v is f.current, v.deleted_at)
+                for f in self._files.values()
+                for v in f.versions
+            ]
+            changed = frozenset(self._files)
+        yield from fresh
+        if self.base:
+            yield from (kept for file_id, kept in self.base.kept() if file_id not in changed)
+
+    @property
+    def held(self) -> int:
+        """Files whose state is in memory, not in the checkpoint."""
+        return len(self._files)
+
     # ---- applying ------------------------------------------------------------------------------------------------
 
     def apply(self, n: int, record: Record) -> list[Any]:
         """Take record ``n``; returns per entry the version it made, None, or the error that refused the record."""
         with self._lock:
-            self.n = n
+            self.n, self.token = n, record.token
             error = self.refusal(record.entries)
             if error is not None:
                 return [error] * len(record.entries)
@@ -149,16 +194,26 @@ class Fold:
 
     def refusal(self, entries: Iterable[Entry]) -> LakeError | None:
         """Why a record of these entries would be refused now, or None."""
-        for entry in entries:
-            check = _CHECK.get(entry["op"])
-            try:
-                if self.info.write_protected and entry["op"] not in ("session", "drop", "noop", "read"):
-                    raise StateError(f"session {self.session} is write-protected")
+        found = list(entries)
+        try:
+            for entry in found:
+                self._check_session(entry["op"])
+                check = _CHECK.get(entry["op"])
                 if check is not None:
                     check(self, entry)
-            except LakeError as error:
-                return error
+            if len(found) > 1:
+                check_independent(self, found)
+        except LakeError as error:
+            return error
         return None
+
+    def _check_session(self, op: str) -> None:
+        if op in ("session", "noop", "read"):
+            return
+        if self.info.write_protected and op != "drop":
+            raise StateError(f"session {self.session} is write-protected")
+        if self.info.dropped_at is not None and op not in ("drop", "trim"):
+            raise StateError(f"session {self.session} was dropped; open it anew to write to it")
 
     def _own(self, state: FileState) -> FileState:
         """The state as part of the overlay, copied out of the base if need be."""
@@ -201,7 +256,7 @@ class Fold:
             self._count(key, 1)
         self.seq += 1
         number = state.versions[-1].number + 1 if state.versions else 1
-        extra = {k: v for k, v in entry.items() if k not in _PUT_FIELDS} if len(entry) > len(_PUT_FIELDS) else None
+        extra = None if entry.keys() <= _PUT_FIELDS else {k: v for k, v in entry.items() if k not in _PUT_FIELDS}
         version = Version(
             self.seq, state.file_id, key, entry["id"], number, entry["digest"], entry["size"], entry["type"],
             entry.get("description"), entry.get("tags") or [], entry.get("metadata") or {}, at, at, None, extra,
@@ -274,7 +329,7 @@ class Fold:
     def _undel(self, entry: Entry, record: Record) -> Version:
         found = self.file_with(entry["id"])
         assert found is not None  # _check_undel
-        state, back, at = self._own(found), set(entry.get("ids") or [entry["id"]]), entry.get("at", record.at)
+        state, back, at = self._own(found), {entry["id"], *(entry.get("ids") or ())}, entry.get("at", record.at)
         owner = self.file_at(state.key)
         if owner is not None and owner.file_id != state.file_id:
             self._own(owner).primary = False
@@ -308,16 +363,24 @@ class Fold:
         return next(v for v in state.versions if v.id == entry["id"])
 
     def _trim(self, entry: Entry, record: Record) -> None:
-        """Forget versions for good: retention and collection of what was deleted long ago (never a current one)."""
+        """Forget versions for good: what retention lets go, or what was deleted long ago (never a current one).
+
+        ``deleted_before`` guards against a restore that came in between: only what was deleted before goes.
+        """
+        before = entry.get("deleted_before")
         for version_id in entry["ids"]:
             found = self.file_with(version_id)
-            if found is None:
+            version = next((v for v in found.versions if v.id == version_id), None) if found else None
+            if found is None or version is None:
+                continue
+            if before is not None and (version.deleted_at is None or version.deleted_at >= before):
+                continue
+            aliased = version.deleted_at is None and version_id in found.aliases.values()
+            if found.current is not None and (found.current.id == version_id or aliased):
                 continue
             state = self._own(found)
-            aliased = set(state.aliases.values())
-            if state.current is not None and (state.current.id == version_id or version_id in aliased):
-                continue
             state.versions = [v for v in state.versions if v.id != version_id]
+            state.aliases = {name: target for name, target in state.aliases.items() if target != version_id}
             self._of.pop(version_id, None)
             if not state.versions and self._at.get(state.key) == state.file_id:
                 self._at[state.key] = None
@@ -365,22 +428,3 @@ _APPLY: dict[str, Any] = {
     "read": Fold._nothing,
     "noop": Fold._nothing,
 }
-
-
-def check_entries(entries: Sequence[Entry], limit: int) -> None:
-    """Refuse a record that is empty, too large, or whose puts depend on each other."""
-    if not entries:
-        raise InvalidInput("a record needs at least one entry")
-    if len(entries) > limit:
-        raise InvalidInput(
-            f"{len(entries):,} files in one commit; the limit is {limit:,}. Upload sub-folders one by one."
-        )
-    keys = [e["path"] for e in entries if e["op"] == "put"]
-    if len(keys) > 1:
-        taken = set(keys)
-        if len(taken) != len(keys):
-            raise Conflict(f"two files of one upload have the path {next(k for k in keys if keys.count(k) > 1)}")
-        for key in keys:
-            for folder in ancestors(key):
-                if folder in taken:
-                    raise Conflict(f"{folder} is a file and a folder in one upload", path=folder)

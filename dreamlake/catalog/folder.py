@@ -12,21 +12,26 @@ from __future__ import annotations
 import contextlib
 import errno
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from dreamlake import values
 from dreamlake.catalog import Claim, Committed, Pending
 from dreamlake.catalog import record as records
 from dreamlake.catalog.checkpoint import Checkpoint, dump
-from dreamlake.catalog.fold import Fold, check_entries
+from dreamlake.catalog.entries import check_entries
+from dreamlake.catalog.fold import Fold
+from dreamlake.catalog.mending import first_session, put_back
 from dreamlake.catalog.record import Record
-from dreamlake.errors import ClaimRevoked, Corrupt
+from dreamlake.errors import ClaimRevoked, Corrupt, LakeError, UnsupportedFormat
 from dreamlake.model import SessionKey
 from dreamlake.ports import Ports, iso
 
 FANOUT = 1000  # records a directory
-CHECKPOINT_EVERY = 128  # records folded since the last checkpoint, before a new one is written
-ENTRIES_PER_RECORD = 256  # folding this many entries costs about as much as reading one more record
+CHECKPOINT_EVERY = 512  # cost folded since the last checkpoint before a new one is written; one entry costs 1
+RECORD_COST = 4  # opening and reading one more record costs about as much as folding this many entries
+
+_HEAD_BYTES = 512  # of a record: holds its token
 
 
 class _Tail:
@@ -35,7 +40,7 @@ class _Tail:
     def __init__(self, fold: Fold) -> None:
         self.lock = threading.RLock()
         self.fold = fold
-        self.cost = 0.0  # of the records folded since the newest checkpoint
+        self.cost = 0  # of the records folded since the newest checkpoint
         self.undurable = fold.n + 1  # lowest record that this process has not made durable itself
 
 
@@ -56,6 +61,7 @@ class FolderCatalog:
         self._tails: dict[SessionKey, _Tail] = {}
         self._outcomes: dict[str, Sequence[Any]] = {}  # of this process's own commits, by token
         self._awaited: set[str] = set()
+        self._owed: dict[SessionKey, tuple[int, int]] = {}  # records read but not synced of released sessions
         self._lock = threading.Lock()
 
     # ---- claims --------------------------------------------------------------------------------------------------
@@ -92,6 +98,19 @@ class FolderCatalog:
             except FileNotFoundError:
                 continue  # committed (a later look at the log sees it) or revoked
             yield Pending(name[: -len(".json")], record, age)
+
+    def unreadable(self) -> Iterator[tuple[str, float]]:
+        now = self._ports.now().timestamp()
+        for name in sorted(self._fs.list(f"{self._root}/pending")):
+            path = f"{self._root}/pending/{name}"
+            if name.endswith(".json"):
+                try:
+                    age = now - self._fs.stat(path).mtime_ns / 1e9
+                    records.decode(self._fs.read(path), path)
+                except Corrupt:
+                    yield name[: -len(".json")], age
+                except (FileNotFoundError, UnsupportedFormat):
+                    continue
 
     # ---- commit --------------------------------------------------------------------------------------------------
 
@@ -192,14 +211,18 @@ class FolderCatalog:
             self._refresh(session, tail)
             return tail.fold
 
-    def sessions(self) -> list[SessionKey]:
+    def sessions(self, damaged: Callable[[LakeError], None] | None = None) -> list[SessionKey]:
         found = []
         for sid in self._fs.list(f"{self._root}/sessions"):
-            path = f"{self._root}/sessions/{sid}/log/0/1.json"
             try:
-                found.append(records.decode(self._fs.read(path), path).session)
-            except (FileNotFoundError, NotADirectoryError):
-                continue  # its first commit has not happened
+                key = first_session(self._fs, self._root, sid)
+            except LakeError as error:
+                if damaged is None:
+                    raise
+                damaged(error)
+                continue
+            if key is not None:
+                found.append(key)
         return sorted(found)
 
     def barrier(self) -> None:
@@ -207,6 +230,37 @@ class FolderCatalog:
             tail = self._tail(session)
             with tail.lock:
                 self._sync_log(session, tail)
+        for session, (first, last) in list(self._owed.items()):
+            self._sync_records(session, first, last)
+            self._owed.pop(session, None)
+
+    def release(self, session: SessionKey) -> None:
+        with self._lock:
+            tail = self._tails.pop(session, None)
+        if tail is None:
+            return
+        with tail.lock:
+            if tail.fold.n >= tail.undurable:
+                first, last = self._owed.get(session, (tail.undurable, tail.fold.n))
+                self._owed[session] = (min(first, tail.undurable), max(last, tail.fold.n))
+
+    def mend(self, session: SessionKey, number: int, record: Record | None) -> bool:
+        path = self._path(session, number)
+        with contextlib.suppress(FileNotFoundError, LakeError):
+            self._read(session, number)
+            return False
+        if not self._numbers(session, number + 1):
+            return False
+        if record is None:
+            try:
+                self._fs.lstat(path)
+                return False  # damaged, not missing: what it held may yet be found elsewhere
+            except FileNotFoundError:
+                if self._tail(session).fold.n >= number:
+                    return False
+            made = iso(self._ports.now())
+            record = Record(self._ports.new_id(), self._ports.owner(), session, made, (), ({"op": "noop"},))
+        return put_back(self._ports, self._root, path, record, f"{session.sid}.{number}")
 
     # ---- inside --------------------------------------------------------------------------------------------------
 
@@ -245,7 +299,7 @@ class FolderCatalog:
             return tail
 
     def _newest(self, session: SessionKey) -> Fold:
-        """A fold on the newest checkpoint that reads, or an empty one."""
+        """A fold on the newest checkpoint that reads and belongs to this log, or an empty one."""
         folder = f"{self._root}/sessions/{session.sid}/ckpt"
         try:
             names = self._fs.list(folder)
@@ -254,9 +308,21 @@ class FolderCatalog:
         stems = [name[: -len(".sqlite")] for name in names if name.endswith(".sqlite")]
         for number in sorted((int(stem) for stem in stems if stem.isdigit()), reverse=True):
             base = self._load(session, f"{folder}/{number}.sqlite")
-            if base is not None and base.n == number:
+            if base is not None and base.n == number and self._has_record(session, number, base.token):
                 return Fold(session, base)
         return Fold(session)
+
+    def _has_record(self, session: SessionKey, number: int, token: str) -> bool:
+        """True if record ``number`` of the log is the one with this token: reads only its beginning.
+
+        In a lake that was copied while in use, or put together from two backups, a checkpoint may know more, or
+        something else, than the log.
+        """
+        try:
+            with self._fs.open(self._path(session, number)) as stream:
+                return b'"tok":' + values.encode(token) + b"," in stream.read(_HEAD_BYTES)
+        except OSError:
+            return False
 
     def _load(self, session: SessionKey, path: str) -> Checkpoint | None:
         try:
@@ -276,17 +342,21 @@ class FolderCatalog:
             outcomes = fold.apply(fold.n + 1, record)
             if record.token in self._awaited:
                 self._outcomes[record.token] = outcomes
-            tail.cost += 1 + len(record.entries) / ENTRIES_PER_RECORD
-        if tail.cost >= max(self._checkpoint_every, fold.seq / 64):
+            tail.cost += RECORD_COST + len(record.entries)
+        held = fold.base.seq if fold.base else 0  # a checkpoint costs as much as its state is large
+        if tail.cost >= max(self._checkpoint_every, held / 16):
             self._write_checkpoint(session, tail)
 
     def _sync_log(self, session: SessionKey, tail: _Tail) -> None:
         """fsync every log directory with records that this process has read but not made durable (R8)."""
         last = tail.fold.n
         if last >= tail.undurable:
-            for group in range(tail.undurable // self._fanout, last // self._fanout + 1):
-                self._fs.fsync_dir(self._directory(session, group * self._fanout))
+            self._sync_records(session, tail.undurable, last)
             tail.undurable = last + 1
+
+    def _sync_records(self, session: SessionKey, first: int, last: int) -> None:
+        for group in range(first // self._fanout, last // self._fanout + 1):
+            self._fs.fsync_dir(self._directory(session, group * self._fanout))
 
     def _write_checkpoint(self, session: SessionKey, tail: _Tail) -> None:
         """A failed checkpoint costs the next reader time, nothing else; so no error of it reaches the caller."""
