@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
 
-from dreamlake import Session, open_lake
+from dreamlake import Session
 
 
 def weights(model: MLPClassifier, epoch: int) -> dict[str, np.ndarray]:
