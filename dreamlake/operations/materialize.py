@@ -16,13 +16,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dreamlake.catalog import Claim
 from dreamlake.errors import InvalidInput
 from dreamlake.operations.context import Store
 from dreamlake.operations.placing import Job, Outcome, Placer, Progress
-from dreamlake.operations.survey import SCRATCH_PREFIX, Problem
+from dreamlake.operations.survey import SCRATCH_PREFIX, Problem, fold
 from dreamlake.operations.treeplan import Options, Plan, TreePlan, plan, problem, sessions_of
 
 __all__ = ["Materialized", "Options", "Plan", "Problem", "execute", "plan", "sessions_of"]
@@ -95,11 +95,12 @@ def execute(
             if executor is not None:
                 run.place_with(executor)
             elif run.small:
-                run.place_here()
+                run.place_here(run.batches)
             else:
                 count = workers or min(8, os.cpu_count() or 1)
                 with ThreadPoolExecutor(count, thread_name_prefix="dreamlake-place") as pool:
                     run.place_with(pool, stop=threading.Event())
+            run.place_here(run.late)
     finally:
         for tree in todo.trees:
             tree.placed.save(last=True)
@@ -114,6 +115,7 @@ class _Run:
         self.fs = store.ports.fs
         self.placer = Placer(store.blobs, store.ports, todo.options.link, todo.root, progress=progress)
         self.batches: list[tuple[TreePlan, list[Job]]] = []
+        self.late: list[tuple[TreePlan, list[Job]]] = []  # names that may be taken by one in ``batches``
         self._claims: list[Claim] = []
         self._touched = time.monotonic()
 
@@ -126,11 +128,12 @@ class _Run:
             return
         for tree in self.todo.trees:
             for _, job in tree.jobs:
-                with contextlib.suppress(OSError, ValueError):
+                source = None
+                with contextlib.suppress(OSError, ValueError):  # this one's trouble is reported when its turn comes
                     source = self.placer.raw_file(job.digest, job.size)
-                    if source is not None:
-                        self._probe_with(source, link)
-                        return
+                if source is not None:
+                    self._probe_with(source, link)
+                    return
 
     def _probe_with(self, source: str, link: str) -> None:
         root = self.todo.root
@@ -147,7 +150,8 @@ class _Run:
         with contextlib.suppress(OSError):
             self.fs.unlink(scratch)
         if not possible:
-            raise _Impossible(f"this file system allows no {link} from the store to {root}; use copy, symlink or auto")
+            text = f"this file system allows no {link} from the store to {root}; use copy, symlink or auto"
+            raise InvalidInput(text, path=root)
 
     @contextlib.contextmanager
     def claims(self) -> Iterator[None]:
@@ -188,7 +192,9 @@ class _Run:
             else:
                 self.result.conflicts.append(Problem(*why, tree.session, job.key))
         tree.placed.save()
-        self.batches += [(tree, batch) for batch in _batches(jobs)]
+        first, late = _twins_apart(jobs)
+        self.batches += [(tree, batch) for batch in _batches(first)]
+        self.late += [(tree, batch) for batch in _batches(late)]
 
     def _remove(self, tree: TreePlan) -> None:
         for key, seen in tree.obsolete:
@@ -216,14 +222,17 @@ class _Run:
                 tree.placed.forget_folder(folder)
 
     def _make_folders(self, tree: TreePlan) -> dict[str, _Why]:
-        """Make the folders that jobs need, parents first. Returns those that cannot be used, and why."""
+        """Make the folders that jobs need, parents first, in upload order. Returns those that cannot be used, and why.
+
+        Of two names that the file system takes for one, the first uploaded one gets the place.
+        """
         if not tree.jobs:
             return {}
         root = self.todo.root.rstrip("/")
         self.fs.make_dir(self.todo.root)
         blocked: dict[str, _Why] = {}
-        needed = {job.path.rpartition("/")[0][len(root) + 1 :] for _, job in tree.jobs}
-        for folder in sorted({parent for path in needed for parent in _with_parents(path)}):
+        needed = dict.fromkeys(job.path.rpartition("/")[0][len(root) + 1 :] for _, job in tree.jobs)
+        for folder in dict.fromkeys(parent for path in needed for parent in _with_parents(path)):
             why = blocked.get(f"{root}/{folder}".rpartition("/")[0]) or self._make_folder(tree, root, folder)
             if why is not None:
                 blocked[f"{root}/{folder}"] = why
@@ -250,14 +259,13 @@ class _Run:
             len(self.batches) == 1 and sum(job.size for job in self.batches[0][1]) < _BATCH_BYTES
         )
 
-    def place_here(self) -> None:
-        for tree, jobs in self.batches:
+    def place_here(self, batches: Sequence[tuple[TreePlan, list[Job]]]) -> None:
+        for tree, jobs in batches:
             self._take(tree, self.placer.place_all(jobs))
 
     def place_with(self, executor: Executor, *, stop: threading.Event | None = None) -> None:
         """Place all batches there. With ``stop`` the executor is our own threads, which it ends early."""
-        placer = self.placer
-        placer.stop = stop
+        placer = replace(self.placer, progress=self.progress if stop is not None else None, stop=stop)
         waiting: dict[Future[list[Outcome]], TreePlan] = {}
         try:
             for tree, jobs in self.batches:
@@ -312,10 +320,6 @@ class _Run:
             self.fs.unlink(path)
 
 
-class _Impossible(InvalidInput, OSError):
-    """A kind of link that the file system cannot make."""
-
-
 def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
     """Jobs in portions that are worth handing to another thread; a large file is one of its own."""
     batch: list[Job] = []
@@ -328,6 +332,18 @@ def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
         size += job.size
     if batch:
         yield batch
+
+
+def _twins_apart(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
+    """Jobs, and those whose name some file system may take for that of an earlier one."""
+    seen: set[str] = set()
+    first: list[Job] = []
+    late: list[Job] = []
+    for job in jobs:
+        form = fold(job.path)
+        (late if form in seen else first).append(job)
+        seen.add(form)
+    return first, late
 
 
 def _with_parents(relative: str) -> Iterator[str]:

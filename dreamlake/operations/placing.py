@@ -110,13 +110,12 @@ class Placer:
             raise
 
     def raw_file(self, digest: str, size: int) -> str | None:
-        """A local file that holds exactly the plain content, or None: then only a copy will do.
+        """A local file that holds exactly the plain content, or None: then only a copy will do, if there is any.
 
-        Raises ``Corrupt`` for one whose tamper mark is broken and whose bytes are wrong, ``NotFound`` for none.
+        Raises ``Corrupt`` for one whose tamper mark is broken and whose bytes are wrong.
         """
         path = self.blobs.file(digest)
         if path is None:
-            self.blobs.open(digest).close()  # NotFound when there is nothing at all
             return None
         try:
             facts = self.ports.fs.stat(path)

@@ -166,6 +166,8 @@ class Folders:
 
 def fold(name: str) -> str:
     """Equal for names that a file system without case or Unicode forms may take for one."""
+    if name.isascii():
+        return name.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 

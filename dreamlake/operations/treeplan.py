@@ -169,7 +169,7 @@ def plan(
             base = folder_of(session)[len(root.rstrip("/")) + 1 :]
         placed = Placed(store.ports, memory, "." if own else os.path.realpath(root), session)
         versions = [v for v in _versions(store, session, options.at) if selects(v.key)]
-        if not versions and not placed.files and not extras:
+        if not (versions or placed.files or placed.folders or extras):
             continue
         tree = TreePlan(session, f"{base}/files", placed)
         _Planner(store, root, tree, options, progress).run(versions, selects, extras)
