@@ -1,6 +1,6 @@
 """Train a small network on scikit-learn's handwritten digits and keep everything in a DreamLake session.
 
-    python examples/train_digits.py [--epochs 30]
+    python examples/train_digits.py [--epochs 20]
 
 A checkpoint every fifth epoch, the best model re-uploaded under one path, parameters, log and loss curve. Writes
 ``./experiments``; run it twice and the session goes on: new versions, nothing stored twice.
@@ -29,7 +29,7 @@ def train(session: Session, epochs: int, seed: int = 0) -> None:
     images, digits = load_digits(return_X_y=True)
     images = (images / 16).astype(np.float32)
     x_train, x_test, y_train, y_test = train_test_split(images, digits, test_size=0.25, random_state=seed)
-    hidden, rate = (512, 256), 0.0005
+    hidden, rate = (1024, 256), 0.0003
 
     session.parameters().set(model={"kind": "mlp", "hidden": hidden}, learning_rate=rate, epochs=epochs, seed=seed)
     session.log("training started", images=len(x_train))
@@ -54,7 +54,7 @@ def train(session: Session, epochs: int, seed: int = 0) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=30, help="rounds over the training images (default: 30)")
+    parser.add_argument("--epochs", type=int, default=20, help="rounds over the training images (default: 20)")
     arguments = parser.parse_args()
     with Session("digits-mlp", "vision", description="MLP on handwritten digits", tags=["example"]) as session:
         train(session, arguments.epochs)
