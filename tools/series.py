@@ -50,8 +50,7 @@ class Plan:
     steps: int = 24
     batch: int = 16
     length: int = 64
-    rate: float = 2e-5
-    masked_rate: float = 5e-5
+    rate: float = 5e-5
     modules: int = 120
 
 
@@ -113,8 +112,7 @@ def train(
     model: minilm.Encoder, data: Data, plan: Plan, steps: int, draw: torch.Generator, objective: Objective = paired_loss
 ) -> Iterator[torch.optim.Optimizer]:
     """Yield the optimizer after each of `steps` optimizer steps; warm-up, then a linear decay of the rate."""
-    rate = plan.rate if objective is paired_loss else plan.masked_rate
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=plan.rate, weight_decay=0.01, fused=True)
     warm = max(1, steps // 16)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warm, (steps - step) / max(1, steps - warm))
@@ -249,11 +247,7 @@ def generate(out: Path, names: list[str], *, small: bool = False, seed: int = 0)
     unknown = sorted(set(names) - set(NAMES))
     if unknown:
         raise ValueError(f"unknown series {', '.join(unknown)}; there are {', '.join(NAMES)}")
-    plan = (
-        Plan(small, seed, steps=4, batch=8, length=32, rate=1e-3, masked_rate=1e-3, modules=40)
-        if small
-        else Plan(small, seed)
-    )
+    plan = Plan(small, seed, steps=4, batch=8, length=32, rate=1e-3, modules=40) if small else Plan(small, seed)
     identity = {"seed": seed, "small": small, "torch": torch.__version__, "python": platform.python_version()}
     manifest = out / "series.json"
     old = json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else {}
