@@ -24,6 +24,7 @@ DEFAULT_MAX_FILE_BYTES = 5 << 30
 _RESERVED = re.compile(r'[<>:"|?*\\]')
 _USUAL = re.compile(r"[!-\-0-\[\]-~][ -.0-\[\]-~]{0,254}")  # a plain ASCII name: nearly every one, checked at once
 _HEX64 = re.compile(r"[0-9a-f]{64}")
+_STORE_PREFIX = ".dreamlake"
 _ALIAS = re.compile(r"[^\s@/\\]{1,128}")
 _VERSION_NAME = re.compile(r"v[0-9]+")
 _BAD_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control, surrogate, line and paragraph separators
@@ -99,6 +100,11 @@ def check_name(text: str, what: str) -> str:
         return text
     if not text or not text.strip():
         raise InvalidInput(f"{what} is empty")
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > MAX_SEGMENT_BYTES:
+        raise InvalidInput(
+            f"{what} {text[:40]!r}... has {size} bytes in UTF-8; the limit is {MAX_SEGMENT_BYTES}", path=text
+        )
     if text in (".", ".."):
         raise InvalidInput(f"{what} {text!r} is not allowed: it would leave its folder", path=text)
     for char in text:
@@ -108,14 +114,15 @@ def check_name(text: str, what: str) -> str:
             )
         if unicodedata.category(char) in _BAD_CATEGORIES:
             raise InvalidInput(f"{what} {text!r} contains the unprintable character U+{ord(char):04X}", path=text)
-    size = len(text.encode())
-    if size > MAX_SEGMENT_BYTES:
-        raise InvalidInput(
-            f"{what} {text[:40]!r}... has {size} bytes in UTF-8; the limit is {MAX_SEGMENT_BYTES}", path=text
-        )
-    if text.startswith(".dreamlake"):
+    if _bare(text).startswith(_STORE_PREFIX):
         raise InvalidInput(f"{what} {text!r} is reserved for the store itself", path=text)
     return text
+
+
+def _bare(text: str) -> str:
+    """Equal for all spellings that some file system may take for one name: case, Unicode forms, ignored characters."""
+    visible = "".join(char for char in text if unicodedata.category(char) != "Cf")
+    return unicodedata.normalize("NFKC", visible).casefold()
 
 
 def folder_path(path: str) -> str:
@@ -125,11 +132,11 @@ def folder_path(path: str) -> str:
     reserved = _RESERVED.search(path)
     if reserved:
         raise InvalidInput(
-            f"path {path!r} contains the reserved character {reserved.group()!r}; "
+            f"path {_shown(path)} contains the reserved character {reserved.group()!r}; "
             "use letters, digits, spaces, '-', '_', '.' and '/'",
             path=path,
         )
-    segments = [check_name(s, f"a part of path {path!r}") for s in path.split("/") if s not in ("", ".")]
+    segments = [check_name(s, f"a part of path {_shown(path)}") for s in path.split("/") if s not in ("", ".")]
     return _joined(segments, path)
 
 
@@ -179,8 +186,13 @@ def split_reference(text: str) -> tuple[str, str | None]:
 
 
 def check_alias(name: str) -> str:
-    if not isinstance(name, str) or not _ALIAS.fullmatch(name):
-        raise InvalidInput(f"alias {name!r} must be 1 to 128 characters without spaces, '@' and slashes")
+    """An alias as it may be set. Raises ``InvalidInput`` or ``InvalidType``."""
+    if not isinstance(name, str):
+        raise InvalidType(f"alias must be text, not {type(name).__name__}")
+    if not _ALIAS.fullmatch(name) or any(unicodedata.category(char) in _BAD_CATEGORIES for char in name):
+        raise InvalidInput(
+            f"alias {_shown(name)} must be 1 to 128 printable characters without spaces, '@' and slashes"
+        )
     if _VERSION_NAME.fullmatch(name):
         raise InvalidInput(f"alias {name!r} would hide the version of that number; choose another word")
     return name
@@ -197,14 +209,16 @@ def check_tags(tags: Iterable[str] | None) -> list[str]:
         return []
     if isinstance(tags, (str, bytes)):
         raise InvalidType(f"tags must be a list of text, not the single value {tags!r}; write tags=[{tags!r}]")
-    out = list(dict.fromkeys(tags))
+    if not isinstance(tags, Iterable):
+        raise InvalidType(f"tags must be a list of text, not {type(tags).__name__}")
+    out: dict[str, None] = {}
+    for tag in tags:
+        if not isinstance(tag, str):
+            raise InvalidType(f"tag {_shown(tag)} must be text, not {type(tag).__name__}")
+        out[_limit_text(tag, f"tag {tag[:40]!r}", MAX_TAG_BYTES)] = None
     if len(out) > MAX_TAGS:
         raise InvalidInput(f"{len(out)} tags; the limit is {MAX_TAGS}")
-    for tag in out:
-        if not isinstance(tag, str):
-            raise InvalidType(f"tag {tag!r} must be text, not {type(tag).__name__}")
-        _limit_text(tag, f"tag {tag[:40]!r}", MAX_TAG_BYTES)
-    return out
+    return list(out)
 
 
 def check_description(text: str | None) -> str | None:
@@ -230,12 +244,18 @@ def _limit_text(text: str, what: str, limit: int) -> str:
     return text
 
 
+def _shown(value: object) -> str:
+    """For an error: the value, cut short."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def _joined(segments: list[str], shown: str) -> str:
     key = "/" + "/".join(segments)
     if len(segments) > MAX_PATH_DEPTH:
         raise InvalidInput(
-            f"path {shown[:80]!r}... is {len(segments)} folders deep; the limit is {MAX_PATH_DEPTH}", path=shown
+            f"path {_shown(shown)} is {len(segments)} folders deep; the limit is {MAX_PATH_DEPTH}", path=shown
         )
     if len(key.encode()) > MAX_PATH_BYTES:
-        raise InvalidInput(f"path {shown[:80]!r}... has more than {MAX_PATH_BYTES} bytes", path=shown)
+        raise InvalidInput(f"path {_shown(shown)} has more than {MAX_PATH_BYTES} bytes", path=shown)
     return key
