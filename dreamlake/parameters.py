@@ -61,7 +61,7 @@ class Parameters:
 
         def merge(document: Document | None) -> Document:
             now = iso(self._ports.now())
-            old = document or {"version": 0, "createdAt": now}
+            old = {"version": 0, "data": {}, "createdAt": now} if document is None else document
             data = values.checked(_merged(_data(old), given), what="parameters")
             version = old.get("version")
             count = version + 1 if isinstance(version, int) else 1
@@ -90,7 +90,8 @@ class Parameters:
             RuntimeError: the session is not open.
         """
         self._guard(False)
-        data = _data(self._journal.read_document(PARAMETERS) or {"data": {}})
+        document = self._journal.read_document(PARAMETERS)
+        data = {} if document is None else _data(document)
         if name is None:
             return data if flatten else _nested(data)
         if not isinstance(name, str):

@@ -84,7 +84,7 @@ class Tracks:
             name, document = self._written.popitem()
             extent = self._journal.extent(TRACKS + name)
             if document.get("totalDataPoints") != extent.total:
-                self._journal.update_document(TRACKS + name, partial(self._summary, name))
+                self._journal.update_document(TRACKS + name, partial(self._summary, name), durable=False)
 
     # ---- what Track needs ----------------------------------------------------------------------------------------
 
@@ -143,11 +143,12 @@ class Tracks:
         if document is None:
             document = self._journal.read_document(TRACKS + name)
         if document is None or not _says(document, name, given):
-            document = self._journal.update_document(TRACKS + name, lambda old: self._description(name, old, given))
+            change = partial(self._description, name, given)
+            document = self._journal.update_document(TRACKS + name, change, durable=False)  # as the points are
         self._written[name] = document
         return document
 
-    def _description(self, name: str, old: Document | None, given: Document) -> Document:
+    def _description(self, name: str, given: Document, old: Document | None) -> Document:
         stored = (old or {}).get("name", name)
         if stored != name and folded(str(stored)) == folded(name):
             raise Conflict(
@@ -171,7 +172,7 @@ class Tracks:
 
     def _summary(self, name: str, old: Document | None) -> Document:
         total = self._journal.extent(TRACKS + name).total
-        document = self._description(name, old, {})
+        document = self._description(name, {}, old)
         return {**document, "totalDataPoints": total, "bufferedDataPoints": total, "chunkedDataPoints": 0}
 
     def _is_named(self, name: str) -> bool:

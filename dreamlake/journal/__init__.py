@@ -60,9 +60,11 @@ class Journal(Protocol):
         """
         ...
 
-    def update_document(self, name: str, change: Change) -> Document:
-        """Replace a document by ``change(current)`` and return it; durable when the call returns.
+    def update_document(self, name: str, change: Change, *, durable: bool = True) -> Document:
+        """Replace a document by ``change(current)`` and return it.
 
+        Durable when the call returns; with ``durable=False`` like an appended row: after ``sync``, ``close``, or about
+        a second, and until then a power cut may bring the old document back.
         Atomic: readers see the old or the new document, and no other update comes in between, from whatever thread
         or process. ``change`` gets a fresh copy (None if absent) and may be called more than once, so it must not
         have other effects. If it raises, nothing was changed. Raises ``Corrupt`` rather than replace a damaged one.

@@ -24,7 +24,7 @@ from typing import NamedTuple, TypeVar
 from dreamlake import values
 from dreamlake.errors import Corrupt, InvalidInput
 from dreamlake.journal import LOGS, MAX_ROW_BYTES, PARAMETERS, TRACKS, Change, Document, Extent, Row, number_key
-from dreamlake.journal.later import Later, folders_up
+from dreamlake.journal.later import Later
 from dreamlake.journal.lines import Lines
 from dreamlake.journal.names import DATA_FILE, MAX_NAME_DEPTH, METADATA_FILE, RESERVED_NAMES, scratch_name
 from dreamlake.ports import Ports
@@ -73,16 +73,22 @@ class FolderJournal:
             raise Corrupt(f"{path} holds no JSON object; restore it or move it away", path=path)
         return document
 
-    def update_document(self, name: str, change: Change) -> Document:
+    def update_document(self, name: str, change: Change, *, durable: bool = True) -> Document:
         path = self._document_path(name)
 
         def replace() -> Document:
             with self._fs.lock(f"{self._folder}/{_LOCK_FILE}"):
                 updated = change(self.read_document(name))
                 self._replace(path, values.encode(updated, indent=2) + b"\n")
+                if durable:
+                    self._later.name_now(path)
             return updated
 
-        return self._in_folder(os.path.dirname(path), replace)
+        self._later.check()
+        document = self._in_folder(os.path.dirname(path), replace)
+        if not durable:
+            self._later.mark(path, renamed=True)
+        return document
 
     def _replace(self, path: str, data: bytes) -> None:
         """Write a document. The lock is held, so the one scratch name is ours."""
@@ -100,8 +106,6 @@ class FolderJournal:
             with contextlib.suppress(OSError):
                 self._fs.unlink(scratch)
             raise
-        for folder in folders_up(path, self._folder):
-            self._fs.fsync_dir(folder)
 
     # ---- streams -------------------------------------------------------------------------------------------------
 
@@ -145,7 +149,7 @@ class FolderJournal:
         if known is not None and known.inode == stat.inode and known.size == stat.size:
             return known, b""
         if known is not None and known.inode != stat.inode:
-            self._later.forget(path)
+            self._later.forget()
         with self._fs.open(path) as stream:
             lines = Lines(stream, path, key)
             tail = lines.tail()
@@ -210,6 +214,7 @@ class FolderJournal:
         try:
             return action()
         except FileNotFoundError:
+            self._later.forget()
             self._fs.make_dir(folder)
         return action()
 

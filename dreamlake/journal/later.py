@@ -15,11 +15,13 @@ from collections.abc import Callable
 
 from dreamlake.ports import Fs
 
+BATCH = 32  # from so many files and names on, one barrier for the file system is cheaper than an fsync each
+
 
 class Later:
-    """Marked files below ``root`` become durable ``delay_s`` seconds after their first mark, or at ``flush``.
+    """Marked files below ``root`` become durable ``delay_s`` seconds after the first mark, or at ``flush``.
 
-    ``root`` and its own name become durable with them.
+    A file's name, and the names of all folders up to and including ``root``, become durable with it.
     """
 
     def __init__(self, fs: Fs, root: str, delay_s: float) -> None:
@@ -30,17 +32,18 @@ class Later:
         self._pid = os.getpid()
         self._lock = threading.Lock()  # guards the fields below
         self._flushing = threading.Lock()  # one flush at a time, so that a flush covers what an earlier one took
-        self._dirty: set[str] = set()
-        self._named: set[str] = set()  # files whose names are known to be durable
+        self._dirty: set[str] = set()  # files with unsynced bytes
+        self._renamed: set[str] = set()  # files whose bytes are durable, and whose new name is not
+        self._named: set[str] = set()  # files that are durable with all folders above them
         self._timers: set[threading.Timer] = set()
         self._waiting = False  # one of the timers has not fired yet
         self._failure: OSError | None = None
 
-    def mark(self, path: str) -> None:
-        """Note that ``path`` has unsynced bytes."""
+    def mark(self, path: str, *, renamed: bool = False) -> None:
+        """Note that ``path`` has unsynced bytes, or that it was only renamed to there."""
         self._here()
         with self._lock:
-            self._dirty.add(path)
+            (self._renamed if renamed else self._dirty).add(path)
             if self._waiting:
                 return
             timer = threading.Timer(self._delay_s, self._fire)
@@ -65,11 +68,19 @@ class Later:
             if failure is not None:
                 raise failure
 
-    def forget(self, path: str) -> None:
-        """The file was removed behind our back: if it comes back, its name has to be made durable again."""
+    def forget(self) -> None:
+        """Something was removed behind our back: names that come back have to be made durable again."""
         self._here()
         with self._lock:
-            self._named.discard(path)
+            self._named.clear()
+
+    def name_now(self, path: str) -> None:
+        """Make the name of a file durable at once. Raises ``OSError``."""
+        self._here()
+        for folder in self._folders(path):
+            self._fs.fsync_dir(folder)
+        with self._lock:
+            self._named.add(path)
 
     def flush(self) -> None:
         """Make all marked files durable now. Raises the ``OSError`` of this or of an earlier failed attempt."""
@@ -110,14 +121,26 @@ class Later:
     def _sync_marked(self) -> None:
         with self._flushing:
             with self._lock:
-                paths, self._dirty = self._dirty, set()
-            synced = [path for path in paths if self._attempt(self._fs.fsync, path)]
-            fresh = [path for path in synced if path not in self._named]
-            folders = {folder for path in fresh for folder in folders_up(path, self._root)}
-            durable = [self._attempt(self._fs.fsync_dir, folder) for folder in sorted(folders, reverse=True)]
+                dirty, self._dirty = self._dirty, set()
+                renamed, self._renamed = self._renamed, set()
+            if len(dirty) + len(renamed) >= BATCH and self._attempt(self._fs.sync, self._root):
+                synced, durable = dirty | renamed, [True]
+            else:
+                synced = renamed | {path for path in dirty if self._attempt(self._fs.fsync, path)}
+                fresh = renamed | (synced - self._named)
+                folders = {folder for path in fresh for folder in self._folders(path)}
+                durable = [self._attempt(self._fs.fsync_dir, folder) for folder in sorted(folders, reverse=True)]
             if all(durable):
                 with self._lock:
-                    self._named.update(fresh)
+                    self._named |= synced
+
+    def _folders(self, path: str) -> list[str]:
+        """What has to be synced for a new name of ``path`` to be durable."""
+        stop = os.path.dirname(self._root)
+        folders = [os.path.dirname(path)]
+        while path not in self._named and len(folders[-1]) > len(stop):
+            folders.append(os.path.dirname(folders[-1]))
+        return folders
 
     def _attempt(self, sync: Callable[[str], None], path: str) -> bool:
         try:
@@ -133,14 +156,3 @@ class Later:
         """After a fork: the timer thread stayed in the parent, and a lock may have been held by it."""
         if self._pid != os.getpid():
             self._reset()
-
-
-def folders_up(path: str, root: str) -> list[str]:
-    """The folder of ``path`` and all above it, up to the one that holds ``root``."""
-    stop = os.path.dirname(root)
-    folder = os.path.dirname(path)
-    folders = [folder]
-    while folder != stop and len(folder) > len(stop):
-        folder = os.path.dirname(folder)
-        folders.append(folder)
-    return folders

@@ -25,7 +25,7 @@ class MemoryJournal:
         data = self._documents.get(name)
         return None if data is None else values.decode(data)
 
-    def update_document(self, name: str, change: Change) -> Document:
+    def update_document(self, name: str, change: Change, *, durable: bool = True) -> Document:
         with self._lock:
             updated = change(self.read_document(name))
             self._documents[name] = values.encode(updated)

@@ -92,6 +92,14 @@ def test_an_update_gets_the_current_document_and_stores_the_result(world):
     assert world.document(PARAMETERS) == world.again().read_document(PARAMETERS) == {**seen[1], "n": 2}
 
 
+def test_an_update_that_need_not_be_durable_yet_is_seen_at_once(world):
+    for n in range(3):
+        stored = world.journal.update_document(LOSS, lambda old, n=n: {"n": n, "old": bool(old)}, durable=False)
+        assert stored == world.again().read_document(LOSS) == world.document(LOSS) == {"n": n, "old": n > 0}
+    world.journal.close()
+    assert world.document(LOSS) == {"n": 2, "old": True}
+
+
 def test_a_change_that_raises_changes_nothing(world):
     world.journal.update_document(PARAMETERS, lambda old: {"n": 1})
 

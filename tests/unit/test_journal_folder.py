@@ -16,6 +16,7 @@ import pytest
 from dreamlake.errors import Corrupt
 from dreamlake.journal import LOGS, PARAMETERS, TRACKS
 from dreamlake.journal.folder import FolderJournal
+from dreamlake.journal.later import BATCH
 from dreamlake.ports import OsFs, Ports
 
 LOSS = TRACKS + "loss"
@@ -50,6 +51,10 @@ class SpyFs(OsFs):
     def fsync_dir(self, path):
         self.note("fsync_dir", path)
         super().fsync_dir(path)
+
+    def sync(self, path):
+        self.note("sync", path)
+        super().sync(path)
 
     def rename(self, source, target):
         self.note("rename", target)
@@ -346,6 +351,50 @@ def test_a_document_is_durable_before_the_update_returns(folder):
     assert not threading_timers()
 
 
+def test_only_the_first_write_of_a_document_syncs_the_folders_above(folder):
+    fs = SpyFs(folder)
+    journal = FolderJournal(Ports(fs=fs), str(folder))
+    for _ in range(2):
+        journal.update_document(TRACKS + "a/b", lambda old: {})
+    assert fs.calls[-4:] == [
+        ("write", "tracks/a/b/.metadata.json.new"),
+        ("fsync", "tracks/a/b/.metadata.json.new"),
+        ("rename", "tracks/a/b/metadata.json"),
+        ("fsync_dir", "tracks/a/b"),
+    ]
+
+
+def test_a_document_may_become_durable_with_the_rows(folder):
+    fs = SpyFs(folder)
+    journal = FolderJournal(Ports(fs=fs), str(folder), sync_delay_s=60)
+    journal.update_document(TRACKS + "a", lambda old: {"n": 1}, durable=False)
+    assert fs.calls == [  # whole after a power cut, though perhaps not there
+        ("write", "tracks/a/.metadata.json.new"),
+        ("fsync", "tracks/a/.metadata.json.new"),
+        ("rename", "tracks/a/metadata.json"),
+    ]
+    journal.append(TRACKS + "a", [{"v": 1}])
+    journal.close()
+    assert fs.calls[4:] == [
+        ("fsync", "tracks/a/data.jsonl"),
+        *[("fsync_dir", name) for name in ("tracks/a", "tracks", ".", "..")],
+    ]
+    assert not threading_timers()
+
+
+def test_many_files_become_durable_with_one_barrier(folder):
+    fs = SpyFs(folder)
+    journal = FolderJournal(Ports(fs=fs), str(folder), sync_delay_s=60)
+    for n in range(BATCH):
+        journal.append(f"{TRACKS}{n}", [{"v": 1}])
+    journal.sync()
+    assert fs.calls[BATCH:] == [("sync", ".")]
+    fs.calls.clear()
+    journal.append(TRACKS + "0", [{"v": 1}])
+    journal.close()
+    assert fs.calls == [("append", "tracks/0/data.jsonl"), ("fsync", "tracks/0/data.jsonl")]
+
+
 def test_close_makes_appends_and_the_names_of_new_files_durable(folder):
     fs = SpyFs(folder)
     journal = FolderJournal(Ports(fs=fs), str(folder), sync_delay_s=60)
@@ -376,6 +425,26 @@ def test_appends_become_durable_by_themselves_and_the_thread_ends(folder):
     journal.close()
 
 
+def test_an_append_during_a_write_back_gets_its_own(folder):
+    entered, go_on = threading.Event(), threading.Event()
+
+    class SlowFs(SpyFs):
+        def fsync(self, path):
+            self.note("fsync", path)
+            entered.set()
+            assert go_on.wait(20)
+
+    fs = SlowFs(folder)
+    journal = FolderJournal(Ports(fs=fs), str(folder), sync_delay_s=0.01)
+    journal.append(LOSS, [{"v": 1}])
+    assert entered.wait(20)
+    journal.append(LOSS, [{"v": 2}])
+    assert fs.calls.count(("fsync", "tracks/loss/data.jsonl")) == 1
+    go_on.set()
+    wait_for(lambda: fs.calls.count(("fsync", "tracks/loss/data.jsonl")) == 2)
+    journal.close()
+
+
 def test_no_thread_outlives_close(folder):
     journal = FolderJournal(Ports(), str(folder), sync_delay_s=60)
     for n in range(3):
@@ -398,18 +467,20 @@ def test_a_failed_write_back_is_told_once(folder):
     fs.fail.clear()
     assert journal.append(LOSS, [{"v": 2}]) == 1
     journal.close()
-    fs.fail["fsync"] = OSError(errno.EIO, "again")
-    journal.append(LOSS, [{"v": 3}])
-    with pytest.raises(OSError, match="again"):
+    for call in ("fsync", "fsync_dir"):
+        fs.fail = {call: OSError(errno.EIO, "again")}
+        journal.append(TRACKS + call, [{"v": 3}])
+        with pytest.raises(OSError, match="again"):
+            journal.close()
+        assert not threading_timers()
         journal.close()
-    assert not threading_timers()
-    journal.close()
 
 
 def test_a_session_that_was_never_closed_is_synced_at_exit(folder):
     code = """
 import sys
 from dreamlake.journal.folder import FolderJournal
+from dreamlake.journal.later import BATCH
 from dreamlake.ports import OsFs, Ports
 class Spy(OsFs):
     def fsync(self, path):

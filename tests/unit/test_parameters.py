@@ -236,7 +236,7 @@ def test_unknown_fields_of_the_file_survive(on_disk, folder):
     assert on_disk.get() == {"a": 1, "b": 2}
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"version": 1}', '{"data": [1]}'])
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", '{"version": 1}', '{"data": [1]}'])
 def test_a_damaged_file_is_reported_and_left_alone(on_disk, folder, content):
     folder.mkdir(parents=True)
     (folder / "parameters.json").write_text(content)
