@@ -4,8 +4,8 @@
                 header {"base": key, "base_size": bytes, "depth": n}: the same, with the base's bytes as its history.
     planes      header {"width": w}: payload = blocks (``blocks``) of BLOCK bytes each, then size % w bytes as they are.
     difference  header {"width": w, "base": key, "base_size": bytes, "depth": n}: the same, and blocks may refer to the
-                words of the base at the same places. A shorter base counts as followed by zeros, of a longer one the
-                end is left out.
+                words of the base, and of the base's own base if it has one, at the same places. Where one of these is
+                shorter it counts as followed by zeros; where it is longer the end is left out.
 
 ``depth`` is how many bases have to be decoded one after the other; it is at most MAX_DEPTH, so that reading a part
 touches a bounded number of blobs (I10). A frame is only made when it is smaller than the content.
@@ -20,11 +20,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from dreamlake.content import blocks, frame, kernels, streams
+from dreamlake.content import blocks, choosing, frame, kernels, streams
 from dreamlake.content.frame import Frame, Kind
 from dreamlake.errors import Corrupt
 
-__all__ = ["MAX_DEPTH", "MAX_PART", "Base", "Encoded", "base_of", "decode_part", "encode_part", "part_key", "read_part"]
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_PART",
+    "Base",
+    "Encoded",
+    "History",
+    "base_of",
+    "decode_part",
+    "encode_part",
+    "guess_width",
+    "part_key",
+    "read_part",
+]
 
 MAX_DEPTH = 8  # differences on top of each other
 MAX_PART = 64 << 20  # plain bytes of one part
@@ -36,11 +48,22 @@ Fetch = Callable[[str], "bytes | memoryview"]
 
 
 class Base(NamedTuple):
-    """The matching part of an earlier version: its key, its plain bytes, and the depth of its own stored form."""
+    """The matching part of an earlier version: its key, its plain bytes, and the depth of its own stored form.
+
+    ``before`` is the plain content of the base that this base itself is stored as a difference to, when it is at hand.
+    """
 
     key: str
     plain: bytes | memoryview
     depth: int = 0
+    before: bytes | memoryview | None = None
+
+
+class History(NamedTuple):
+    """Plain content of a base, and of the base's own base (None when the base is stored without one)."""
+
+    plain: bytes | memoryview
+    before: bytes | memoryview | None = None
 
 
 class Encoded(NamedTuple):
@@ -82,13 +105,13 @@ def encode_part(plain: bytes | memoryview, width: int, base: Base | None = None,
     return Encoded(plain, "raw", None, 0)
 
 
-def decode_part(stored: bytes | memoryview, size: int, fetch_base: Callable[[str, int], bytes | memoryview]) -> bytes:
+def decode_part(stored: bytes | memoryview, size: int, fetch_base: Callable[[str, int], History]) -> bytes:
     """The plain bytes of one stored form.
 
     Args:
         stored: all stored bytes.
         size: how many plain bytes must come out.
-        fetch_base: (key, size) -> plain bytes of a base; called at most once.
+        fetch_base: (key, size) -> plain bytes of a base and of that base's own base; called at most once.
 
     Raises:
         Corrupt: damaged, or content of another size. What is returned is not yet proven; see ``read_part``.
@@ -101,14 +124,25 @@ def decode_part(stored: bytes | memoryview, size: int, fetch_base: Callable[[str
     if found.kind == Kind.RAW:
         return bytes(payload)
     reference = _reference(found)
-    base = fetch_base(*reference[:2]) if reference else None
-    if reference and (base is None or len(base) != reference[1]):
+    past = fetch_base(*reference[:2]) if reference else None
+    if reference and (past is None or len(past.plain) != reference[1]):
         raise Corrupt(f"the base {reference[0]} has another size than its difference says")
     if found.kind == Kind.ZSTD:
-        return streams.inflate(payload, size, history=base)
+        return streams.inflate(payload, size, history=past and past.plain)
     if found.kind in (Kind.PLANES, Kind.DIFFERENCE):
-        return _decode_words(payload, size, _field(found, "width", max(WIDTHS)), base)
+        return _decode_words(payload, size, _field(found, "width", max(WIDTHS)), past)
     raise Corrupt(f"a part stored as {found.kind.name.lower()}")
+
+
+def guess_width(data: bytes | memoryview) -> int:
+    """Bytes of an element when ``data`` (some 64 KiB) looks like numbers stored one after the other, else 0.
+
+    It does when byte planes of some width are clearly smaller than what a match finder makes of the bytes.
+    """
+    matched = len(streams.deflate(data)) / max(1, len(data))
+    bits = {width: choosing.plane_bits(kernels.as_words(data, width)) / (8 * width) for width in WIDTHS[1:]}
+    width = min(bits, key=lambda candidate: bits[candidate])
+    return width if len(data) >= 4096 and bits[width] < 0.97 * matched else 0
 
 
 def read_part(key: str, size: int, fetch: Fetch) -> bytes:
@@ -122,7 +156,7 @@ def read_part(key: str, size: int, fetch: Fetch) -> bytes:
     Raises:
         Corrupt: damaged anywhere along the chain, or a chain deeper than MAX_DEPTH. Errors of ``fetch`` pass through.
     """
-    return _read(key, size, fetch, MAX_DEPTH)
+    return bytes(_read(key, size, fetch, MAX_DEPTH).plain)
 
 
 def base_of(head: bytes | memoryview) -> tuple[str, int, int] | None:
@@ -134,16 +168,21 @@ def base_of(head: bytes | memoryview) -> tuple[str, int, int] | None:
     return _reference(frame.parse(head, None)) if frame.is_framed(head) else None
 
 
-def _read(key: str, size: int, fetch: Fetch, left: int) -> bytes:
-    def base(base_key: str, base_size: int) -> bytes:
+def _read(key: str, size: int, fetch: Fetch, left: int) -> History:
+    base: bytes | memoryview | None = None
+
+    def fetch_base(base_key: str, base_size: int) -> History:
+        nonlocal base
         if left == 0:
             raise Corrupt(f"more than {MAX_DEPTH} differences on top of each other at {key}")
-        return _read(base_key, base_size, fetch, left - 1)
+        past = _read(base_key, base_size, fetch, left - 1)
+        base = past.plain
+        return past
 
-    plain = decode_part(fetch(key), size, base)
+    plain = decode_part(fetch(key), size, fetch_base)
     if part_key(plain) != key:
         raise Corrupt(f"the part {key} does not have the content that its key promises", path=key)
-    return plain
+    return History(plain, base)
 
 
 def _encode_words(plain: bytes | memoryview, width: int, base: Base | None, effort: int) -> Encoded | None:
@@ -153,8 +192,10 @@ def _encode_words(plain: bytes | memoryview, width: int, base: Base | None, effo
     differs = False
     for start in range(0, len(words), step):
         run = words[start : start + step]
-        before = None if base is None else _base_words(base.plain, width, start, len(run))
-        differs |= blocks.encode_block(run, before, effort, payload)
+        past = base and _past(History(base.plain, base.before), width, start, len(run))
+        way = choosing.choose(run, past, effort)
+        differs |= way.transform >= blocks.DIFFERENCE
+        blocks.encode_block(run, past, way, payload)
     payload.append(bytes(memoryview(plain)[len(words) * width :]))
     header: dict[str, Any] = {"width": width}
     if not differs or base is None:
@@ -163,7 +204,7 @@ def _encode_words(plain: bytes | memoryview, width: int, base: Base | None, effo
     return Encoded(frame.pack(Kind.DIFFERENCE, len(plain), payload, header), "difference", base.key, base.depth + 1)
 
 
-def _decode_words(payload: memoryview, size: int, width: int, base: bytes | memoryview | None) -> bytes:
+def _decode_words(payload: memoryview, size: int, width: int, history: History | None) -> bytes:
     import numpy as np
 
     if width not in WIDTHS:
@@ -174,8 +215,8 @@ def _decode_words(payload: memoryview, size: int, width: int, base: bytes | memo
     at = 0
     for start in range(0, len(words), step):
         run = words[start : start + step]
-        before = None if base is None else _base_words(base, width, start, len(run))
-        at = blocks.decode_block(payload, at, before, run)
+        past = history and _past(history, width, start, len(run))
+        at = blocks.decode_block(payload, at, past, run)
     rest = payload[at:]
     if len(rest) != size % width:
         raise Corrupt("a coded part with bytes left over or missing")
@@ -183,8 +224,13 @@ def _decode_words(payload: memoryview, size: int, width: int, base: bytes | memo
     return out.tobytes()
 
 
-def _base_words(base: bytes | memoryview, width: int, start: int, count: int) -> Any:
-    """``count`` words of the base from word ``start`` on, zeros after its end."""
+def _past(history: History, width: int, start: int, count: int) -> blocks.Past:
+    before = None if history.before is None else _words_at(history.before, width, start, count)
+    return blocks.Past(_words_at(history.plain, width, start, count), before)
+
+
+def _words_at(base: bytes | memoryview, width: int, start: int, count: int) -> Any:
+    """``count`` words of a base from word ``start`` on, zeros after its end."""
     import numpy as np
 
     found = kernels.as_words(memoryview(base)[start * width : (start + count) * width], width)

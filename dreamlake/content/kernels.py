@@ -18,7 +18,19 @@ if TYPE_CHECKING:
     Words = NDArray[Any]
     Bytes = NDArray[np.uint8]
 
-__all__ = ["SUB", "as_words", "classes", "fold", "join", "order_by_class", "rotate", "split", "unfold", "unrotate"]
+__all__ = [
+    "SUB",
+    "as_words",
+    "classes",
+    "extrapolate",
+    "fold",
+    "join",
+    "order_by_class",
+    "rotate",
+    "split",
+    "unfold",
+    "unrotate",
+]
 
 SUB = 1 << 16  # words; also what an index in ``order_by_class`` can count
 
@@ -100,25 +112,49 @@ def join(planes: Sequence[Bytes], start: int, end: int, dtype: np.dtype[Any]) ->
     return words
 
 
-def classes(base: Words, shift: int) -> NDArray[np.uint32]:
-    """Bits ``shift`` to ``shift + 7`` of each word, moved to bits 16 to 23: for the right shift a float's exponent."""
+def extrapolate(base: Words, before: Words, factor: int) -> Words:
+    """base + (base - before) * factor / 16, rounded down; everything modulo the word, the movement as a signed word."""
     import numpy as np
 
-    if base.dtype.itemsize < 4:
-        base = base.astype(np.uint32)
-    moved = base >> (shift - 16) if shift >= 16 else base << (16 - shift)
-    keys: NDArray[np.uint32] = np.bitwise_and(moved, 0xFF0000).astype(np.uint32, copy=False)
-    return keys
+    moved = (base - before).view(f"<i{base.dtype.itemsize}")
+    np.multiply(moved, moved.dtype.type(factor), out=moved)
+    np.right_shift(moved, 4, out=moved)
+    expected: Words = moved.view(base.dtype)
+    np.add(expected, base, out=expected)
+    return expected
 
 
-def order_by_class(base: Words, shift: int) -> tuple[NDArray[np.intp], list[tuple[int, int, int]]]:
-    """A stable order of at most SUB words by class.
+def classes(base: Words, before: Words | None, shift: int) -> NDArray[np.uint32]:
+    """The class of each word, in bits 16 to 23: bits ``shift`` to ``shift + 7`` of the base word, a float's exponent.
+
+    With ``before``, the trend: the lowest six of these bits, then 0 when the word stood still, 1 when it grew (as an
+    unsigned word, and modulo the word), 2 when it shrank.
+    """
+    import numpy as np
+
+    keys = base.astype(np.uint32) if base.dtype.itemsize < 4 else base
+    if before is None:
+        keys = keys >> (shift - 16) if shift >= 16 else keys << (16 - shift)
+        found: NDArray[np.uint32] = np.bitwise_and(keys, 0xFF0000).astype(np.uint32, copy=False)
+        return found
+    keys = keys >> (shift - 18) if shift >= 18 else keys << (18 - shift)
+    found = np.bitwise_and(keys, 0xFC0000).astype(np.uint32, copy=False)
+    moved = (base - before).view(f"<i{base.dtype.itemsize}")
+    trend = (moved > 0).view(np.uint8) | ((moved < 0).view(np.uint8) << 1)
+    np.bitwise_or(found, trend.astype(np.uint32) << 16, out=found)
+    return found
+
+
+def order_by_class(
+    base: Words, before: Words | None, shift: int
+) -> tuple[NDArray[np.intp], list[tuple[int, int, int]]]:
+    """A stable order of at most SUB words by class (see ``classes``).
 
     Returns the permutation (places in order of class, then of position) and the runs (class, start, end) in it.
     """
     import numpy as np
 
-    keys = classes(base, shift)
+    keys = classes(base, before, shift)
     np.bitwise_or(keys, _places()[: len(keys)], out=keys)
     keys.sort()  # classes and places in one word: unique keys, so that the fast unstable sort is stable
     first, last = int(keys[0] >> 16), int(keys[-1] >> 16)

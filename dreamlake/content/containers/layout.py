@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from dreamlake.content.containers.source import Odd
 
-__all__ = ["MAX_RUNS", "MAX_TENSORS", "WIDTH_OF", "Layout", "Run", "Tensor", "contiguous", "make_layout"]
+__all__ = ["MAX_RUNS", "MAX_TENSORS", "WIDTH_OF", "Layout", "Run", "Tensor", "contiguous", "make_layout", "sound"]
 
 MAX_RUNS = 200_000
 MAX_TENSORS = 200_000
@@ -70,7 +70,7 @@ def make_layout(kind: str, size: int, runs: list[Run], tensors: list[Tensor]) ->
         end = run.offset + run.length
     if end > size:
         raise Odd("entries beyond the end of the file")
-    return Layout(kind, size, tuple(runs), tuple(tensor for tensor in tensors if _sound(tensor, size)))
+    return Layout(kind, size, tuple(runs), tuple(tensor for tensor in tensors if sound(tensor, size)))
 
 
 def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -78,7 +78,7 @@ def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(prod(shape[i + 1 :]) for i in range(len(shape)))
 
 
-def _sound(tensor: Tensor, size: int) -> bool:
+def sound(tensor: Tensor, size: int) -> bool:
     """Can this tensor be read safely: does everything that shape and strides reach lie within offset and length?"""
     if len(tensor.name) > MAX_NAME or len(tensor.shape) > MAX_DIMS or tensor.dtype not in WIDTH_OF:
         return False
