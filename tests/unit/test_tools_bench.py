@@ -13,7 +13,19 @@ import pytest
 from tools.bench import __main__ as bench
 from tools.bench import harness, inputs, workloads
 from tools.bench.baselines import LOOPS, one_pass
-from tools.bench.harness import SUBJECT, BenchError, Result, Room, Sample, Target, answer_of, child, command, table
+from tools.bench.harness import (
+    SUBJECT,
+    BenchError,
+    Result,
+    Room,
+    Sample,
+    Target,
+    answer_of,
+    child,
+    command,
+    counted,
+    table,
+)
 
 
 def row(subject: list[float], baseline: list[float], target: Target) -> Result:
@@ -21,10 +33,16 @@ def row(subject: list[float], baseline: list[float], target: Target) -> Result:
     return Result("name", "some work", target, samples)
 
 
+@pytest.fixture(scope="module")
+def random_bytes() -> bytes:
+    """Enough for the write-back to start early, which it does every 32 MiB."""
+    return random.Random(0).randbytes(33 << 20)
+
+
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("size", [0, 1, 4 << 20, (4 << 20) + 1, 37 << 20])
-def test_plain_loops_copy_and_hash_alike(tmp_path: Path, loop: str, size: int) -> None:
-    data = random.Random(size).randbytes(size)
+@pytest.mark.parametrize("size", [0, 4 << 20, (4 << 20) + 1, 33 << 20])
+def test_plain_loops_copy_and_hash_alike(tmp_path: Path, random_bytes: bytes, loop: str, size: int) -> None:
+    data = random_bytes[:size]
     (tmp_path / "source").write_bytes(data)
     second_thread, early = LOOPS[loop]
     digest = one_pass(
@@ -132,6 +150,13 @@ def test_child_answers_what_its_work_returned(tmp_path: Path) -> None:
     (tmp_path / "records.json").write_text(json.dumps([{}] * 7))
     answer = answer_of("baselines", "read-json", {"file": str(tmp_path / "records.json")})
     assert answer["count"] == 7 and answer["seconds"] > 0
+
+
+def test_another_amount_of_work_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "records.json").write_text(json.dumps([{}] * 7))
+    assert counted("baselines", "read-json", {"file": str(tmp_path / "records.json")}, 7).seconds > 0
+    with pytest.raises(BenchError, match="read-json dealt with 7 of 8"):
+        counted("baselines", "read-json", {"file": str(tmp_path / "records.json")}, 8)
 
 
 def test_child_that_fails_says_why(tmp_path: Path) -> None:

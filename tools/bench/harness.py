@@ -155,6 +155,18 @@ def answer_of(module: str, verb: str, request: Mapping[str, Any]) -> dict[str, A
     return answer
 
 
+def counted(module: str, verb: str, request: Mapping[str, Any], expected: int) -> Sample:
+    """Like `child`, for work that answers with a `count`.
+
+    Raises:
+        BenchError: it failed, or did another amount of work than `expected`: its time would mean nothing.
+    """
+    answer = answer_of(module, verb, request)
+    if answer["count"] != expected:
+        raise BenchError(f"{verb} dealt with {answer['count']:,} of {expected:,}")
+    return Sample(answer["seconds"], answer["peak_bytes"])
+
+
 def _run(words: list[str], cwd: Path | None) -> str:
     try:
         done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=CHILD_TIMEOUT_S, check=False)

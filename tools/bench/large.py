@@ -70,7 +70,7 @@ def _materialize_large(room: Room, name: str, link: str, target: Target) -> Resu
     source = inputs.large_file(room.fresh("input") / "large.bin", size, room.seed)
     upload(room, [source], "raw")
     result = Result(name, f"materialize one raw file of {size // MIB} MiB, {link}", target)
-    return room.alternate(result, {**loops(room, [source], durable=False), SUBJECT: lambda: materialize(room, link)})
+    return room.alternate(result, {**loops(room, [source], durable=False), SUBJECT: lambda: materialize(room, link, 1)})
 
 
 def coded_read(room: Room) -> Result:

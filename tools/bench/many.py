@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from tools.bench import inputs
-from tools.bench.harness import SUBJECT, BenchError, Result, Room, Sample, Side, Target, answer_of, child, command
+from tools.bench.harness import SUBJECT, Result, Room, Sample, Side, Target, child, command, counted
 from tools.bench.sides import copy_tree, materialize, upload
 
 
@@ -45,7 +45,7 @@ def materialize_folder(room: Room) -> Result:
     result = Result("materialize-folder", f"materialize {count:,} small files, copy", Target("ratio", 1.5))
     sides: dict[str, Side] = {
         "cp -r": lambda: copy_tree(room, source, durable=False),
-        SUBJECT: lambda: materialize(room, "copy"),
+        SUBJECT: lambda: materialize(room, "copy", count),
     }
     return room.alternate(result, sides)
 
@@ -64,16 +64,9 @@ def listing(room: Room) -> Result:
     result = Result("list", f"list a session of {count:,} files", Target("ratio", 0.5))
     request = {"lake": str(room.folder / "lake"), "file": str(room.folder / "records.json")}
     child("subject", "records", request)
-
-    def counted(module: str, verb: str) -> Sample:
-        answer = answer_of(module, verb, request)
-        if answer["count"] != count:
-            raise BenchError(f"{verb} found {answer['count']} of {count} records")
-        return Sample(answer["seconds"], answer["peak_bytes"])
-
     sides: dict[str, Side] = {
-        "read one JSON file of the same records": lambda: counted("baselines", "read-json"),
-        SUBJECT: lambda: counted("subject", "list"),
+        "read one JSON file of the same records": lambda: counted("baselines", "read-json", request, count),
+        SUBJECT: lambda: counted("subject", "list", request, count),
     }
     return room.alternate(result, sides)
 
@@ -110,7 +103,7 @@ def collect(room: Room) -> Result:
         shutil.rmtree(lake, ignore_errors=True)
         command(["cp", "-r", "--preserve=all", str(prepared), str(lake)])
         command(["sync", "-f", str(room.folder)])
-        return child("subject", "collect", {"lake": str(lake)})
+        return counted("subject", "collect", {"lake": str(lake)}, len(dead))
 
     result = Result("collect", f"collect {count:,} blobs, half of them dead", Target("ratio", 1.5))
     sides: dict[str, Side] = {"rm of the dead half, then one sync": remove, SUBJECT: collected}

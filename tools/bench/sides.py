@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from tools.bench.baselines import LOOPS
-from tools.bench.harness import Room, Sample, Side, child
+from tools.bench.harness import Room, Sample, Side, child, counted
 
 MIB = 1 << 20
 
@@ -39,7 +39,7 @@ def copy_tree(room: Room, source: Path, *, durable: bool) -> Sample:
     return child("baselines", "copy-tree", request)
 
 
-def materialize(room: Room, link: str) -> Sample:
-    """Materialize the lake in lake/ into an empty folder."""
+def materialize(room: Room, link: str, files: int) -> Sample:
+    """Materialize the lake in lake/, which holds so many files, into an empty folder."""
     request = {"lake": str(room.folder / "lake"), "dest": str(room.fresh("tree")), "link": link}
-    return child("subject", "materialize", request)
+    return counted("subject", "materialize", request, files)

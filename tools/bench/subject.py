@@ -45,9 +45,9 @@ def _upload_open(request: dict[str, Any]) -> Callable[[], None]:
     return work
 
 
-def _materialize(request: dict[str, Any]) -> Callable[[], None]:
-    def work() -> None:
-        open_lake(request["lake"]).materialize(to=request["dest"], link=request["link"])
+def _materialize(request: dict[str, Any]) -> Callable[[], dict[str, Any]]:
+    def work() -> dict[str, Any]:
+        return {"count": open_lake(request["lake"]).materialize(to=request["dest"], link=request["link"]).placed}
 
     return work
 
@@ -96,9 +96,9 @@ def _delete(request: dict[str, Any]) -> Callable[[], None]:
     return work
 
 
-def _collect(request: dict[str, Any]) -> Callable[[], None]:
-    def work() -> None:
-        open_lake(request["lake"]).collect(now=True, keep_deleted=0)
+def _collect(request: dict[str, Any]) -> Callable[[], dict[str, Any]]:
+    def work() -> dict[str, Any]:
+        return {"count": open_lake(request["lake"]).collect(now=True, keep_deleted=0).freed.count}
 
     return work
 
