@@ -35,7 +35,9 @@ __all__ = [
     "encode_part",
     "guess_width",
     "part_key",
+    "read_base",
     "read_part",
+    "shallow_base",
 ]
 
 MAX_DEPTH = 8  # differences on top of each other
@@ -159,6 +161,30 @@ def read_part(key: str, size: int, fetch: Fetch) -> bytes:
     return bytes(_read(key, size, fetch, MAX_DEPTH).plain)
 
 
+def read_base(key: str, size: int, fetch: Fetch) -> Base:
+    """Like ``read_part``, with all that ``encode_part`` can use of an earlier version."""
+    return _read(key, size, fetch, MAX_DEPTH)
+
+
+def shallow_base(key: str, size: int, head: Callable[[str], bytes | memoryview]) -> tuple[str, int]:
+    """(key, size) of the version to code the next one against, given the latest one.
+
+    That is the latest one itself, unless it is MAX_DEPTH deep already; then the one of its bases half as deep, which
+    starts a new branch: cheaper than a new keyframe, and the depth stays bounded.
+
+    Args:
+        head: key -> the first bytes of its stored form, see ``base_of``.
+    """
+    depth = MAX_DEPTH
+    reference = base_of(head(key))
+    if reference is None or reference[2] < MAX_DEPTH:
+        return key, size
+    while reference is not None and depth > MAX_DEPTH // 2:
+        key, size, depth = reference[0], reference[1], reference[2] - 1
+        reference = base_of(head(key))
+    return key, size
+
+
 def base_of(head: bytes | memoryview) -> tuple[str, int, int] | None:
     """(key, plain size, depth) of what stored bytes that begin with ``head`` refer to; None when to nothing.
 
@@ -168,21 +194,20 @@ def base_of(head: bytes | memoryview) -> tuple[str, int, int] | None:
     return _reference(frame.parse(head, None)) if frame.is_framed(head) else None
 
 
-def _read(key: str, size: int, fetch: Fetch, left: int) -> History:
-    base: bytes | memoryview | None = None
+def _read(key: str, size: int, fetch: Fetch, left: int) -> Base:
+    base: Base | None = None
 
     def fetch_base(base_key: str, base_size: int) -> History:
         nonlocal base
         if left == 0:
-            raise Corrupt(f"more than {MAX_DEPTH} differences on top of each other at {key}")
-        past = _read(base_key, base_size, fetch, left - 1)
-        base = past.plain
-        return past
+            raise Corrupt(f"more than {MAX_DEPTH} differences on top of each other at {key}", path=key)
+        base = _read(base_key, base_size, fetch, left - 1)
+        return History(base.plain, base.before)
 
     plain = decode_part(fetch(key), size, fetch_base)
     if part_key(plain) != key:
         raise Corrupt(f"the part {key} does not have the content that its key promises", path=key)
-    return History(plain, base)
+    return Base(key, plain, base.depth + 1, base.plain) if base else Base(key, plain)
 
 
 def _encode_words(plain: bytes | memoryview, width: int, base: Base | None, effort: int) -> Encoded | None:
