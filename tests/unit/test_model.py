@@ -57,7 +57,7 @@ BAD_NAMES = [
     ("a\udcff", "U\\+DCFF"),
     ("x" * 256, "256 bytes"),
     ("é" * 128, "256 bytes"),
-    ("x" * 10_000_000, "the limit is 255"),
+    ("x" * 1_000_000, "the limit is 255"),
     (".dreamlake", "reserved"),
     (".dreamlake-old", "reserved"),
     (".DreamLake", "reserved"),  # one folder with the store where case does not count
@@ -245,7 +245,7 @@ def test_good_alias(name):
     "name", ["", " ", "a b", "a@b", "a/b", "a\\b", "x" * 129, "a\n", "\0", "a\x1b", "\ud800", "\u2028"]
 )
 def test_bad_alias(name):
-    with pytest.raises(ValueError, match="alias .* must be 1 to 128 printable characters"):
+    with pytest.raises(ValueError, match=r"alias .* must be 1 to 128 printable characters"):
         model.check_alias(name)
 
 
