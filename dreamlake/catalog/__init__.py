@@ -77,9 +77,10 @@ class Catalog(Protocol):
         ...
 
     def view(self, session: SessionKey) -> Fold:
-        """The fold of all records committed before the call. A snapshot to read from; treat it as immutable.
+        """The fold of all records committed before the call, to read from.
 
-        An unknown session gives an empty fold whose ``info.exists`` is False.
+        Later records may join it at any time; each of its methods answers from one state. An unknown session gives
+        an empty fold whose ``info.exists`` is False. Raises like ``records``.
         """
         ...
 

@@ -19,6 +19,7 @@ from urllib.parse import quote
 from dreamlake import values
 from dreamlake.bulk import paused_gc
 from dreamlake.catalog.fold import FileState, Fold, Kept
+from dreamlake.errors import Corrupt
 from dreamlake.model import SessionInfo, SessionKey, Version, VersionRow
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class Checkpoint:
         import sqlite3
 
         self._lock = threading.Lock()
+        self._path = path or "a checkpoint"
         try:
             if path is not None:
                 uri = f"file:{quote(path)}?mode=ro&immutable=1"
@@ -123,18 +125,32 @@ class Checkpoint:
         except (sqlite3.Error, KeyError, TypeError) as error:
             raise ValueError(f"unreadable checkpoint: {error}") from error
 
+    def __del__(self) -> None:
+        db = getattr(self, "_db", None)
+        if db is not None:
+            db.close()  # Python 3.13 warns of connections that are only dropped
+
+    def _query(self, sql: str, args: tuple[Any, ...] = ()) -> list[Any]:
+        import sqlite3
+
+        try:
+            with self._lock:
+                return self._db.execute(sql, args).fetchall()
+        except sqlite3.Error as error:  # read far enough to be opened, and damaged all the same
+            raise Corrupt(
+                f"{self._path} is damaged ({error}); delete its folder, the log has everything", path=self._path
+            ) from error
+
     def _rows(self, where: str, args: tuple[Any, ...] = (), columns: str = _COLUMNS) -> list[Any]:
-        with self._lock:
-            return self._db.execute(f"SELECT {columns} FROM versions {where}", args).fetchall()
+        return self._query(f"SELECT {columns} FROM versions {where}", args)
 
     def _state(self, rows: list[Any]) -> FileState | None:
         if not rows:
             return None
         versions = _versions(rows)
         file_id = versions[0].file_id
-        with self._lock:
-            found = self._db.execute("SELECT name, id FROM aliases WHERE file_id = ?", (file_id,))
-            return FileState(file_id, versions[0].key, versions, dict(found.fetchall()), bool(rows[0][-1]))
+        aliases = dict(self._query("SELECT name, id FROM aliases WHERE file_id = ?", (file_id,)))
+        return FileState(file_id, versions[0].key, versions, aliases, bool(rows[0][-1]))
 
     def file_at(self, key: str) -> FileState | None:
         return self._state(self._rows("WHERE key = ? AND owns = 1 ORDER BY number", (key,), _COLUMNS + ", owns"))
@@ -158,10 +174,13 @@ class Checkpoint:
             last = page[-1][0]
 
     def live_rows(self) -> list[VersionRow]:
-        with self._lock:
-            pages = self._db.execute("SELECT columns FROM listing ORDER BY page").fetchall()
+        pages = self._query("SELECT columns FROM listing ORDER BY page")
         with paused_gc():
             return [row for (text,) in pages for row in _rows_of(values.decode(text))]
+
+    def newest(self, min_bytes: int, suffix: str) -> list[Version]:
+        where = "WHERE live = 1 AND size_bytes >= ? AND substr(key, -?) = ? ORDER BY seq DESC LIMIT 64"
+        return _versions(self._rows(where, (min_bytes, max(1, len(suffix)), suffix))) if suffix else []
 
     def versions(self) -> Iterator[Version]:
         last = 0
@@ -185,8 +204,7 @@ class Checkpoint:
                 return
             first, last = ids[0][0], ids[-1][0]
             span, args = "WHERE file_id >= ? AND file_id <= ?", (first, last)
-            with self._lock:
-                named = self._db.execute(f"SELECT file_id, name, id FROM aliases {span}", args).fetchall()
+            named = self._query(f"SELECT file_id, name, id FROM aliases {span}", args)
             rows = self._rows(f"{span} ORDER BY file_id, number", args, _COLUMNS + ", owns")
             aliases: dict[str, dict[str, str]] = {}
             for file_id, name, version_id in named:

@@ -53,8 +53,8 @@ def check_shape(entry: Entry) -> None:
     for name in _OPTIONAL.keys() & entry.keys():
         if not isinstance(entry[name], _OPTIONAL[name]):
             raise TypeError(f"{op}: {name} is {entry[name]!r}")
-    if op == "put" and (not is_digest(entry["digest"]) or entry["size"] < 0 or entry["size"] is True):
-        raise ValueError(f"put: digest {entry['digest']!r}, size {entry['size']!r}")
+    if op == "put" and not (entry["id"] and is_digest(entry["digest"]) and 0 <= entry["size"] is not True):
+        raise ValueError(f"put: id {entry['id']!r}, digest {entry['digest']!r}, size {entry['size']!r}")
     path = entry.get("to") if op == "move" else entry.get("path") if op in ("put", "alias") else None
     if path is not None and not _PATH.fullmatch(path):
         raise ValueError(f"{op}: path {path!r}")
@@ -65,13 +65,20 @@ def check_shape(entry: Entry) -> None:
 
 
 def check_entries(entries: Sequence[Entry], limit: int) -> None:
-    """Refuse a record that is empty, too large, or whose puts depend on each other."""
+    """Refuse a record that is empty, too large, malformed, or whose puts depend on each other."""
     if not entries:
         raise InvalidInput("a record needs at least one entry")
     if len(entries) > limit:
         raise InvalidInput(
             f"{len(entries):,} files in one commit; the limit is {limit:,}. Upload sub-folders one by one."
         )
+    for entry in entries:
+        try:
+            if entry["op"] not in OPS:
+                raise ValueError(f"unknown operation {entry['op']!r}")
+            check_shape(entry)
+        except (KeyError, TypeError, ValueError) as error:  # committed, it would make the session unreadable
+            raise InvalidInput(f"this entry cannot be stored: {error}") from error
     _check_places(entry["path"] for entry in entries if entry["op"] == "put")
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -32,6 +33,7 @@ CHECKPOINT_EVERY = 512  # cost folded since the last checkpoint before a new one
 RECORD_COST = 4  # opening and reading one more record costs about as much as folding this many entries
 
 _HEAD_BYTES = 512  # of a record: holds its token
+_CHECKPOINTS_KEPT = 2  # a reader that has just listed them may still want the one before
 
 
 class _Tail:
@@ -42,6 +44,7 @@ class _Tail:
         self.fold = fold
         self.cost = 0  # of the records folded since the newest checkpoint
         self.undurable = fold.n + 1  # lowest record that this process has not made durable itself
+        self.listed = False  # the log was once searched for records behind a gap
 
 
 class FolderCatalog:
@@ -58,6 +61,11 @@ class FolderCatalog:
     ) -> None:
         self._ports, self._fs, self._root = ports, ports.fs, root
         self._fanout, self._checkpoint_every = fanout, checkpoint_every
+        self._begin()
+
+    def _begin(self) -> None:
+        """Empty memory. A forked child begins anew: another thread may have held a lock while it was born."""
+        self._pid = os.getpid()
         self._tails: dict[SessionKey, _Tail] = {}
         self._outcomes: dict[str, Sequence[Any]] = {}  # of this process's own commits, by token
         self._awaited: set[str] = set()
@@ -72,7 +80,14 @@ class FolderCatalog:
         record = Record(token, self._ports.owner(), session, iso(self._ports.now()), tuple(needs), tuple(entries))
         scratch = f"{self._root}/tmp/{self._ports.scratch_name('claim')}"
         self._fs.write(scratch, records.encode(record))
-        self._fs.rename(scratch, self._pending(token))
+        try:
+            self._fs.rename(scratch, self._pending(token))
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._fs.unlink(scratch)
+            if isinstance(error, FileNotFoundError):
+                raise ClaimRevoked(f"scratch file {scratch} was taken by a collector") from error
+            raise
         return Claim(session, token, record)
 
     def revoke(self, token: str) -> bool:
@@ -117,6 +132,9 @@ class FolderCatalog:
     def commit(self, claim: Claim) -> Committed:
         tail = self._tail(claim.session)
         source = self._pending(claim.token)
+        if not tail.listed:  # else a gap in the log would be the next free number
+            with tail.lock:
+                self._refresh(claim.session, tail)
         if self.FSYNC_CLAIM:
             try:
                 self._fs.fsync(source)
@@ -159,7 +177,7 @@ class FolderCatalog:
                         self._refresh(claim.session, tail)
                     number = max(number, tail.fold.n + 1)
             except FileNotFoundError:
-                if self._happened(source, target):
+                if self._has_record(claim.session, number, claim.token):  # a retry, and then somebody revoked it
                     return number
                 raise ClaimRevoked(f"claim {claim.token} was revoked") from None
             except OSError as error:
@@ -194,16 +212,15 @@ class FolderCatalog:
         number = after + 1
         while True:
             try:
-                yield number, self._read(session, number)
+                record = self._read(session, number)
             except FileNotFoundError:
-                break
+                if not self._later(session, number):
+                    return
+                continue
+            first, last = self._owed.get(session, (number, number))
+            self._owed[session] = (min(first, number), max(last, number))
+            yield number, record
             number += 1
-        later = [n for n in self._numbers(session, number) if n > number]
-        if later and number not in self._numbers(session, number):  # listed again: the first look may have raced
-            path = self._path(session, number)
-            raise Corrupt(f"{path} is missing although record {later[0]} exists; run `dreamlake verify`", path=path)
-        if later:
-            yield from self.records(session, number - 1)
 
     def view(self, session: SessionKey) -> Fold:
         tail = self._tail(session)
@@ -280,6 +297,13 @@ class FolderCatalog:
             raise Corrupt(f"{path}: a record of session {record.session}, not of {session}", path=path)
         return record
 
+    def _exists(self, session: SessionKey, number: int) -> bool:
+        try:
+            self._fs.stat(self._path(session, number))
+        except FileNotFoundError:
+            return False
+        return True
+
     def _numbers(self, session: SessionKey, first: int) -> list[int]:
         """Record numbers from ``first`` on, as the directories list them."""
         log = f"{self._root}/sessions/{session.sid}/log"
@@ -291,7 +315,25 @@ class FolderCatalog:
                     found += [int(name[:-5]) for name in names if name.endswith(".json") and name[:-5].isdigit()]
         return sorted(n for n in found if n >= first)
 
+    def _later(self, session: SessionKey, number: int) -> bool:
+        """After record ``number`` was not found: True if it is there now, False if it is the next to come.
+
+        Raises ``Corrupt`` when it is missing among others (R9): what follows it would be overlooked.
+        """
+        later = [n for n in self._numbers(session, number) if n > number]
+        if not later:
+            return False
+        path = self._path(session, number)
+        try:
+            self._fs.stat(path)
+        except FileNotFoundError:
+            message = f"{path} is missing although record {later[0]} exists; run `dreamlake verify`"
+            raise Corrupt(message, path=path) from None
+        return True
+
     def _tail(self, session: SessionKey) -> _Tail:
+        if self._pid != os.getpid():
+            self._begin()
         with self._lock:
             tail = self._tails.get(session)
             if tail is None:
@@ -305,8 +347,7 @@ class FolderCatalog:
             names = self._fs.list(folder)
         except FileNotFoundError:
             return Fold(session)
-        stems = [name[: -len(".sqlite")] for name in names if name.endswith(".sqlite")]
-        for number in sorted((int(stem) for stem in stems if stem.isdigit()), reverse=True):
+        for number in reversed(_checkpoints(names)):
             base = self._load(session, f"{folder}/{number}.sqlite")
             if base is not None and base.n == number and self._has_record(session, number, base.token):
                 return Fold(session, base)
@@ -338,7 +379,12 @@ class FolderCatalog:
             try:
                 record = self._read(session, fold.n + 1)
             except FileNotFoundError:
-                break
+                if tail.listed and not self._exists(session, fold.n + 2):  # a wider gap is found by the next process
+                    break
+                if not self._later(session, fold.n + 1):
+                    tail.listed = True
+                    break
+                continue
             outcomes = fold.apply(fold.n + 1, record)
             if record.token in self._awaited:
                 self._outcomes[record.token] = outcomes
@@ -360,6 +406,8 @@ class FolderCatalog:
 
     def _write_checkpoint(self, session: SessionKey, tail: _Tail) -> None:
         """A failed checkpoint costs the next reader time, nothing else; so no error of it reaches the caller."""
+        import sqlite3
+
         tail.cost = 0
         fold, folder = tail.fold, f"{self._root}/sessions/{session.sid}/ckpt"
         scratch, target = f"{self._root}/tmp/{self._ports.scratch_name('ckpt')}", f"{folder}/{fold.n}.sqlite"
@@ -370,13 +418,19 @@ class FolderCatalog:
             self._fs.write(scratch, dump(fold))
             self._fs.fsync(scratch)  # a torn checkpoint must not be mistaken for a whole one
             self._fs.rename(scratch, target)
-        except OSError:
+        except (OSError, ValueError, sqlite3.Error):
             with contextlib.suppress(OSError):
                 self._fs.unlink(scratch)
             return
         base = self._load(session, target)
         if base is not None:
             tail.fold = Fold(session, base)
-        with contextlib.suppress(OSError, ValueError):
-            for number in sorted(int(name.split(".")[0]) for name in self._fs.list(folder))[:-2]:
+        with contextlib.suppress(OSError):
+            for number in _checkpoints(self._fs.list(folder))[:-_CHECKPOINTS_KEPT]:
                 self._fs.unlink(f"{folder}/{number}.sqlite")
+
+
+def _checkpoints(names: Iterable[str]) -> list[int]:
+    """The numbers of the checkpoints among the names in a folder, ascending."""
+    stems = (name[: -len(".sqlite")] for name in names if name.endswith(".sqlite"))
+    return sorted(int(stem) for stem in stems if stem.isdigit())
