@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dreamlake import config, values
 from dreamlake.blobs.folder import FolderBlobs
@@ -19,6 +19,13 @@ from dreamlake.journal.folder import FolderJournal
 from dreamlake.model import DEFAULT_MAX_FILE_BYTES, SessionInfo, SessionKey, session_key
 from dreamlake.operations.context import Store
 from dreamlake.ports import Ports, iso
+from dreamlake.progress import meter
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+    from datetime import datetime
+
+    from dreamlake.operations.materialize import Materialized, Options, Plan
 
 STORE_DIR = ".dreamlake"
 FORMAT = 1
@@ -62,6 +69,60 @@ class Lake:
     def journal(self, key: SessionKey) -> Journal:
         """Parameters, logs and tracks of a session."""
         return FolderJournal(self.store.ports, self.session_folder(key))
+
+    def plan_materialize(
+        self,
+        scope: str | SessionKey | None,
+        options: Options,
+        *,
+        to: str | os.PathLike[str] | None = None,
+        extras: bool = False,
+    ) -> Plan:
+        """What ``materialize`` would do; changes nothing. ``extras``: also list files that nobody asked for."""
+        from dreamlake.operations.materialize import plan, sessions_of
+
+        with meter(None, "compare files on disk") as progress:
+            return plan(
+                self.store, sessions_of(self.store, scope), options,
+                to=to, folder_of=self.session_folder, extras=extras, progress=progress,
+            )  # fmt: skip
+
+    def materialize(
+        self,
+        scope: str | SessionKey | Plan | None = None,
+        *,
+        to: str | os.PathLike[str] | None = None,
+        path: str | None = None,
+        at: str | int | datetime | None = None,
+        link: str = "auto",
+        force: bool = False,
+        delete: bool = False,
+        executor: Executor | None = None,
+        workers: int | None = None,
+    ) -> Materialized:
+        """Build the tree ``<root>/<workspace>/<session>/files/<path>/<filename>`` on disk.
+
+        Idempotent: what is right already is left as it is, at the cost of a look. A file that was edited is reported in
+        the result's ``conflicts`` and left alone. What is written can be made again, so it is not forced to disk.
+
+        Args:
+            scope: ``"workspace/session"``, ``"workspace"``, None for the whole lake; or a plan, which says the rest.
+            to: another root than the lake's own folder.
+            path, at, link, force, delete: see ``operations.planned.Options``.
+            executor: runs the work elsewhere (any ``concurrent.futures.Executor``); default: ``workers`` threads.
+
+        Raises:
+            NotFound: unknown session or workspace.  InvalidInput: a bad option; nothing was changed.
+            OSError: the disk is full or cannot be written to; what was placed until then is whole.
+        """
+        from dreamlake.operations.materialize import Options, Plan, execute
+
+        if isinstance(scope, Plan):
+            todo = scope
+        else:
+            todo = self.plan_materialize(scope, Options(path, at, link, force, delete), to=to)
+        with meter(todo.bytes, "materialize") as progress:
+            return execute(self.store, todo, executor=executor, workers=workers, progress=progress)
 
     def _folder_owner(self, folder: str) -> SessionKey | None:
         try:

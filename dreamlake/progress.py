@@ -1,7 +1,7 @@
 """Progress of long work on a terminal: bytes done, speed, time left. Silent everywhere else.
 
-The bar appears only when work lasts longer than a second and standard error is a terminal. ``DREAMLAKE_PROGRESS=0``
-turns it off.
+The bar appears only when work lasts longer than a second and standard error is a terminal, and it leaves nothing
+behind. ``DREAMLAKE_PROGRESS=0`` turns it off. tqdm, which draws it, is not even imported before.
 """
 
 from __future__ import annotations
@@ -9,39 +9,66 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 _DELAY_S = 1.0
-_LEAST_BYTES = 32 << 20  # less than this is over before a bar would appear
 
 
 @contextmanager
-def meter(total: int, label: str, *, unit: str = "B") -> Iterator[Callable[[int], None] | None]:
+def meter(total: int | None, label: str, *, unit: str = "B") -> Iterator[Callable[[int], None] | None]:
     """Yields a callback that takes the amount done since its last call (any thread may call it), or None.
 
     Args:
-        total: how much there is to do, in ``unit``.
+        total: how much there is to do, in ``unit``; None when that is not known.
         label: what is being done, a few words.
         unit: "B" for bytes, else a noun such as "files".
     """
-    if not _wanted() or (unit == "B" and total < _LEAST_BYTES):
+    if not _wanted() or total == 0:
         yield None
         return
-    from tqdm import tqdm
+    bar = _Bar(total, label, unit)
+    try:
+        yield bar.advance
+    finally:
+        bar.close()
 
-    is_bytes = unit == "B"
-    scale = {"unit": "B", "unit_scale": True, "unit_divisor": 1024} if is_bytes else {"unit": f" {unit}"}
-    with tqdm(
-        total=total, desc=label, delay=_DELAY_S, leave=False, file=sys.stderr, dynamic_ncols=True, **scale
-    ) as bar:
-        lock = threading.Lock()
 
-        def advance(amount: int) -> None:
-            with lock:
-                bar.update(amount)
+class _Bar:
+    """A bar that is drawn from the first progress made later than ``_DELAY_S`` after the start."""
 
-        yield advance
+    def __init__(self, total: int | None, label: str, unit: str) -> None:
+        self._total, self._label, self._unit = total, label, unit
+        self._start, self._done = time.time(), 0
+        self._lock = threading.Lock()
+        self._drawn: Any = None
+
+    def advance(self, amount: int) -> None:
+        with self._lock:
+            self._done += amount
+            if self._drawn is not None:
+                self._drawn.update(amount)
+            elif time.time() - self._start > _DELAY_S:
+                self._drawn = self._draw()
+                self._drawn.update(self._done)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._drawn is not None:
+                self._drawn.close()
+
+    def _draw(self) -> Any:
+        from tqdm import tqdm
+
+        is_bytes = self._unit == "B"
+        drawn = tqdm(
+            total=self._total, desc=self._label, leave=False, file=sys.stderr, dynamic_ncols=True, unit_scale=is_bytes,
+            unit="B" if is_bytes else f" {self._unit}", unit_divisor=1024 if is_bytes else 1000,
+        )  # fmt: skip
+        drawn.start_t = drawn.last_print_t = self._start  # speed and time left count from the start of the work
+        return drawn
 
 
 def _wanted() -> bool:

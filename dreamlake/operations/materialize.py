@@ -21,14 +21,14 @@ from dataclasses import dataclass, field, replace
 from dreamlake.catalog import Claim
 from dreamlake.errors import InvalidInput
 from dreamlake.operations.context import Store
-from dreamlake.operations.placing import Job, Outcome, Placer, Progress
-from dreamlake.operations.survey import SCRATCH_PREFIX, Problem, fold
-from dreamlake.operations.treeplan import Options, Plan, TreePlan, plan, problem, sessions_of
+from dreamlake.operations.placing import BATCH_BYTES, Job, Outcome, Placer, Progress, batches, twins_apart
+from dreamlake.operations.planned import Options, Plan, TreePlan
+from dreamlake.operations.survey import SCRATCH_PREFIX, Problem
+from dreamlake.operations.treeplan import plan, problem
+from dreamlake.operations.wanted import sessions_of
 
 __all__ = ["Materialized", "Options", "Plan", "Problem", "execute", "plan", "sessions_of"]
 
-_BATCH_FILES = 64
-_BATCH_BYTES = 16 << 20
 _TOUCH_S = 600.0  # a claim not touched for a day may be taken for a dead one's
 _MISSING = ("gone", "damaged")
 _Why = tuple[str, str, str]  # the first fields of a Problem
@@ -192,9 +192,9 @@ class _Run:
             else:
                 self.result.conflicts.append(Problem(*why, tree.session, job.key))
         tree.placed.save()
-        first, late = _twins_apart(jobs)
-        self.batches += [(tree, batch) for batch in _batches(first)]
-        self.late += [(tree, batch) for batch in _batches(late)]
+        first, late = twins_apart(jobs)
+        self.batches += [(tree, batch) for batch in batches(first)]
+        self.late += [(tree, batch) for batch in batches(late)]
 
     def _remove(self, tree: TreePlan) -> None:
         for key, seen in tree.obsolete:
@@ -256,7 +256,7 @@ class _Run:
     @property
     def small(self) -> bool:
         return sum(len(jobs) for _, jobs in self.batches) <= 1 or (
-            len(self.batches) == 1 and sum(job.size for job in self.batches[0][1]) < _BATCH_BYTES
+            len(self.batches) == 1 and sum(job.size for job in self.batches[0][1]) < BATCH_BYTES
         )
 
     def place_here(self, batches: Sequence[tuple[TreePlan, list[Job]]]) -> None:
@@ -318,32 +318,6 @@ class _Run:
     def _unlink(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             self.fs.unlink(path)
-
-
-def _batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    """Jobs in portions that are worth handing to another thread; a large file is one of its own."""
-    batch: list[Job] = []
-    size = 0
-    for job in jobs:
-        if batch and (len(batch) >= _BATCH_FILES or size + job.size > _BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(job)
-        size += job.size
-    if batch:
-        yield batch
-
-
-def _twins_apart(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
-    """Jobs, and those whose name some file system may take for that of an earlier one."""
-    seen: set[str] = set()
-    first: list[Job] = []
-    late: list[Job] = []
-    for job in jobs:
-        form = fold(job.path)
-        (late if form in seen else first).append(job)
-        seen.add(form)
-    return first, late
 
 
 def _with_parents(relative: str) -> Iterator[str]:

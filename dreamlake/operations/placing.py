@@ -9,7 +9,7 @@ import contextlib
 import errno
 import stat
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,11 +17,13 @@ from dreamlake.blobs import Blobs
 from dreamlake.content import frame, reading
 from dreamlake.errors import Corrupt, NotFound, UnsupportedFormat
 from dreamlake.operations.placed import Mark, mark_of
-from dreamlake.operations.survey import SCRATCH_PREFIX, content_digest
+from dreamlake.operations.survey import SCRATCH_PREFIX, content_digest, fold
 from dreamlake.ports import Fs, Ports, Stat
 
 Progress = Callable[[int], None]
 
+BATCH_FILES = 64
+BATCH_BYTES = 16 << 20
 _NO_SUCH_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 _CANNOT_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -217,6 +219,32 @@ class Stopped(BaseException):
 
 class _Changed(Exception):
     """What stands there is not what the plan saw."""
+
+
+def batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """Jobs in portions that are worth handing to another thread; a large file is one of its own."""
+    batch: list[Job] = []
+    size = 0
+    for job in jobs:
+        if batch and (len(batch) >= BATCH_FILES or size + job.size > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(job)
+        size += job.size
+    if batch:
+        yield batch
+
+
+def twins_apart(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
+    """Jobs, and those whose name some file system may take for that of an earlier one."""
+    seen: set[str] = set()
+    first: list[Job] = []
+    late: list[Job] = []
+    for job in jobs:
+        form = fold(job.path)
+        (late if form in seen else first).append(job)
+        seen.add(form)
+    return first, late
 
 
 def link_text(root: str, source: str, path: str) -> str:

@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
 from functools import partial
 
-from dreamlake.catalog.fold import Fold
-from dreamlake.errors import InvalidInput, NotFound
-from dreamlake.model import SessionKey, Version, is_digest, session_key
+from dreamlake.errors import InvalidInput
+from dreamlake.model import SessionKey, Version, is_digest
 from dreamlake.operations.context import Store
-from dreamlake.operations.placed import LINKS, Mark, Placed, mark_of
+from dreamlake.operations.placed import Mark, Placed, mark_of
 from dreamlake.operations.placing import Job, Placer, Progress, Stopped, link_text
-from dreamlake.operations.search import moment, path_test
+from dreamlake.operations.planned import Options, Plan, TreePlan
 from dreamlake.operations.survey import (
     SCRATCH_PREFIX,
     Facts,
@@ -29,114 +26,8 @@ from dreamlake.operations.survey import (
     content_digest,
     verdict,
 )
+from dreamlake.operations.wanted import stamp_ns, versions_at
 from dreamlake.ports import Stat
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-
-
-@dataclass(frozen=True)
-class Options:
-    """What to build and how.
-
-    Attributes:
-        path: glob on the logical path; only files that match are looked at, placed or removed.
-        at: the tree as it was at a time (ISO-8601 or datetime; without a zone UTC), or up to a version number (``3``,
-            ``"v3"``): each file in its newest version up to that number.
-        link: ``auto`` (share blocks where the file system can, else copy), ``reflink``, ``hardlink``, ``symlink``,
-            ``copy``. Hard links are read-only; content that is not stored as a plain file is always copied.
-        force: overwrite files that were edited.
-        delete: remove files that materialize placed earlier and that are no longer in the tree.
-    """
-
-    path: str | None = None
-    at: str | int | datetime | None = None
-    link: str = "auto"
-    force: bool = False
-    delete: bool = False
-
-    def __post_init__(self) -> None:
-        if self.link not in LINKS:
-            raise InvalidInput(f"link={self.link!r}; use {', '.join(LINKS)}")
-
-    def selects(self) -> Callable[[str], bool]:
-        return (lambda key: True) if self.path is None else path_test(self.path)
-
-
-@dataclass
-class TreePlan:
-    """The plan for one session's ``files`` folder. Paths in ``obsolete`` and ``extra`` are logical."""
-
-    session: SessionKey
-    base: str  # its files folder, relative to the target root
-    placed: Placed
-    jobs: list[tuple[State, Job]] = field(default_factory=list)
-    unchanged: int = 0
-    adopted: list[tuple[str, Mark]] = field(default_factory=list)  # right content, found under new facts
-    conflicts: list[Problem] = field(default_factory=list)
-    obsolete: list[tuple[str, Stat]] = field(default_factory=list)  # ours, untouched, no longer in the tree
-    forgotten: list[str] = field(default_factory=list)  # ours, no longer in the tree, and gone already
-    extra: list[str] = field(default_factory=list)  # not ours; filled only when asked for
-    leftovers: list[str] = field(default_factory=list)  # scratch of dead runs, absolute
-    folders: set[str] = field(default_factory=set)  # directories that files of the tree lie in
-    there: set[str] = field(default_factory=set)  # those of them, and of their parents, that exist
-
-    @property
-    def idle(self) -> bool:
-        return not (self.jobs or self.adopted or self.obsolete or self.forgotten or self.leftovers)
-
-
-@dataclass
-class Plan:
-    """What ``execute`` would do below ``root``."""
-
-    root: str
-    options: Options
-    trees: list[TreePlan] = field(default_factory=list)
-
-    def files(self, state: State) -> list[tuple[SessionKey, str]]:
-        """Files that are to be placed, by why: MISSING, STALE, RELINK, or EDITED (with force)."""
-        return [(t.session, job.key) for t in self.trees for why, job in t.jobs if why == state]
-
-    @property
-    def bytes(self) -> int:
-        return sum(job.size for t in self.trees for _, job in t.jobs)
-
-    @property
-    def conflicts(self) -> list[Problem]:
-        return [problem for t in self.trees for problem in t.conflicts]
-
-    @property
-    def in_order(self) -> bool:
-        """True when the tree is exactly as it should be (extra and obsolete files count as disorder)."""
-        return not any(t.jobs or t.conflicts or t.obsolete or t.extra for t in self.trees)
-
-    def actions(self) -> Iterator[tuple[str, str]]:
-        """(action, path relative to the root) of everything that would change or stands in the way."""
-        for tree in self.trees:
-            yield from (("remove", tree.base + key) for key, _ in tree.obsolete if self.options.delete)
-            for why, job in tree.jobs:
-                yield ("place" if why is State.ABSENT else "replace"), tree.base + job.key
-            yield from (("conflict", tree.base + p.key) for p in tree.conflicts)
-
-
-def sessions_of(store: Store, scope: str | SessionKey | None) -> list[SessionKey]:
-    """The sessions of a scope: one (``"workspace/name"`` or a key), a workspace, or None for all.
-
-    Dropped sessions are among those of a workspace or the lake: their files are no longer in the tree.
-    Raises ``NotFound`` for an unknown session or workspace.
-    """
-    if scope is None:
-        return store.catalog.sessions()
-    if isinstance(scope, str) and "/" in scope:
-        scope = session_key(*scope.partition("/")[::2])
-    if isinstance(scope, SessionKey):
-        if store.catalog.view(scope).n == 0:
-            raise NotFound(f"no session {scope} in this lake", path=str(scope))
-        return [scope]
-    found = [key for key in store.catalog.sessions() if key.workspace == scope]
-    if not found:
-        raise NotFound(f"no workspace {scope!r} in this lake", path=scope)
-    return found
 
 
 def plan(
@@ -168,7 +59,7 @@ def plan(
         if own and folder_of is not None:
             base = folder_of(session)[len(root.rstrip("/")) + 1 :]
         placed = Placed(store.ports, memory, "." if own else os.path.realpath(root), session)
-        versions = [v for v in _versions(store, session, options.at) if selects(v.key)]
+        versions = [v for v in versions_at(store, session, options.at) if selects(v.key)]
         if not (versions or placed.files or placed.folders or extras):
             continue
         tree = TreePlan(session, f"{base}/files", placed)
@@ -348,47 +239,6 @@ def problem(session: SessionKey, key: str, code: str, path: str, reason: str = "
         "not-a-file": f"{path} is not a regular file; move it away",
     }
     return Problem(code, path, reason or texts[code], session, key)
-
-
-def stamp_ns(uploaded_at: str) -> int | None:
-    """The upload time as a time stamp; None when it is not one (records from elsewhere)."""
-    try:
-        when = datetime.fromisoformat(uploaded_at.replace("Z", "+00:00"))
-        return max(0, (when - _EPOCH) // timedelta(microseconds=1)) * 1000
-    except (ValueError, TypeError, OverflowError):
-        return None
-
-
-def _versions(store: Store, session: SessionKey, at: str | int | datetime | None) -> list[Version]:
-    """The versions that make the tree, now or as it was."""
-    if at is None:
-        return store.catalog.view(session).live()
-    number = _number(at)
-    if number is None:
-        return _as_of(store, session, moment(at)).live()  # type: ignore[arg-type]
-    found = []
-    for state in store.catalog.view(session).files():
-        kept = [v for v in state.versions if v.deleted_at is None and v.number <= number]
-        if state.current is not None and kept:
-            found.append(kept[-1])
-    return sorted(found)
-
-
-def _number(at: str | int | datetime) -> int | None:
-    if isinstance(at, bool) or not isinstance(at, (str, int, datetime)):
-        raise InvalidInput(f"at={at!r}; use a version number such as 3, or a time such as 2026-01-31T12:00:00Z")
-    if isinstance(at, str) and at.removeprefix("v").isdecimal():
-        at = int(at.removeprefix("v"))
-    return at if isinstance(at, int) else None
-
-
-def _as_of(store: Store, session: SessionKey, when: datetime) -> Fold:
-    """The session as it was: its log read again up to a moment, so that moves and deletions are undone, too."""
-    fold = Fold(session)
-    for number, record in store.catalog.records(session):
-        if min(moment(entry.get("at", record.at)) for entry in record.entries) <= when:
-            fold.apply(number, record)
-    return fold
 
 
 def _target(store: Store, to: str | os.PathLike[str] | None) -> tuple[str, bool]:
