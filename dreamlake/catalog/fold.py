@@ -67,6 +67,7 @@ class Base(Protocol):
         """Fresh rows in upload order, which the caller may keep and change."""
         ...
 
+    def newest(self, min_bytes: int, suffix: str) -> list[Version]: ...
     def versions(self) -> Iterator[Version]: ...
     def files(self) -> Iterator[FileState]: ...
     def kept(self) -> Iterator[tuple[str, Kept]]: ...  # with the file id of each
@@ -136,6 +137,14 @@ class Fold:
                 changed = self._files
                 kept = [row for row in kept if row[_FILE_ID] not in changed]
             return sorted(kept + fresh) if fresh else kept
+
+    def newest(self, min_bytes: int, suffix: str) -> list[Version]:
+        """The last 64 live versions of at least this size whose path ends in ``suffix``, newest first."""
+        with self._lock:
+            current = (f.current for f in self._files.values())
+            fresh = [v for v in current if v is not None and v.size_bytes >= min_bytes and v.key.endswith(suffix)]
+            kept = self.base.newest(min_bytes, suffix) if self.base else []
+            return sorted([v for v in kept if v.file_id not in self._files] + fresh, reverse=True)[:64]
 
     def live_at(self, folder: str) -> list[Version]:
         """Live versions inside a folder and everything below it, in upload order."""
