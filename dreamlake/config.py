@@ -12,7 +12,7 @@ import os
 import sys
 from typing import Any
 
-from dreamlake.errors import InvalidInput
+from dreamlake.errors import InvalidInput, InvalidType
 
 DEFAULT_LOCAL_PATH = "experiments"
 _KNOWN = frozenset({"local_path", "remote", "namespace", "max_file_bytes", "profiles"})
@@ -21,19 +21,26 @@ _KNOWN = frozenset({"local_path", "remote", "namespace", "max_file_bytes", "prof
 def local_path(given: str | os.PathLike[str] | None = None) -> str:
     """The absolute root folder: the argument, ``DREAMLAKE_LOCAL_PATH``, the file's ``local_path``, ``./experiments``.
 
-    Raises ``InvalidInput`` for an unreadable file, or when a remote is configured (this release has local mode only).
+    Raises:
+        InvalidInput: an unreadable file, an empty path, or a configured remote (this release has local mode only).
+        InvalidType: an argument of another type.
     """
+    chosen: Any
     if given is not None:
-        chosen = os.fspath(given)
+        chosen = os.fspath(given) if isinstance(given, os.PathLike) else given
     elif os.environ.get("DREAMLAKE_LOCAL_PATH"):
         chosen = os.environ["DREAMLAKE_LOCAL_PATH"]
     elif os.environ.get("DREAMLAKE_REMOTE"):
         raise no_remote("DREAMLAKE_REMOTE")
     else:
         settings = read_file()
-        if settings.get("remote") and not settings.get("local_path"):
+        if settings.get("remote") and "local_path" not in settings:
             raise no_remote(f"{config_file()}: remote")
-        chosen = settings.get("local_path") or DEFAULT_LOCAL_PATH
+        chosen = settings.get("local_path", DEFAULT_LOCAL_PATH)
+        if not isinstance(chosen, str):
+            raise InvalidInput(f"{config_file()}: local_path must be text, not {chosen!r}", path=config_file())
+    if not isinstance(chosen, str):
+        raise InvalidType(f"local_path must be text or a path of text, not {type(chosen).__name__} ({chosen!r})")
     if not chosen or "\0" in chosen:
         raise InvalidInput(f"local_path {chosen!r} is not a folder path")
     return os.path.abspath(os.path.expanduser(chosen))
@@ -79,6 +86,10 @@ def read_file() -> dict[str, Any]:
             data = file.read()
     except (FileNotFoundError, NotADirectoryError):
         return {}
+    except OSError as error:
+        if not os.path.lexists(path):  # in a folder that is not ours to look into: another user's home after `su`
+            return {}
+        raise InvalidInput(f"the configuration file {path} cannot be read: {error.strerror}", path=path) from error
     if sys.version_info >= (3, 11):
         from tomllib import loads
     else:
