@@ -1,7 +1,8 @@
 """What is the hash of this file? An answer from memory for files that nobody has written to since (R2).
 
 A cache may say what a file's digest is, never that it is stored: presence is looked up every time. One JSON file
-for each source folder, in the store's ``cache/``; losing or damaging it costs time only.
+for each source folder, in the store's ``cache/``, with its own checksum in a second line; losing or damaging it costs
+time only.
 
 Racy time stamps: a file's times have the resolution of the kernel's tick, so a write in the same tick as the last
 one leaves no trace. A digest is kept only if the file's times lie before the tick in which hashing began.
@@ -30,14 +31,14 @@ class StatCache:
         self._path = f"{cache_dir}/{hashlib.sha256(folder.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.json"
         self._entries: dict[str, list[object]] = {}
         if cache_dir is not None:
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                self._entries = dict(values.decode(ports.fs.read(self._path))["files"])
+            with contextlib.suppress(OSError, ValueError):
+                self._entries = _decoded(ports.fs.read(self._path))
 
     def get(self, name: str, facts: SourceStat) -> str | None:
         """The digest of a file whose facts are still these, or None."""
         entry = self._entries.get(name)
-        if isinstance(entry, list) and len(entry) == 5 and tuple(entry[:4]) == facts and isinstance(entry[4], str):
-            return entry[4]
+        if isinstance(entry, list) and len(entry) == 5 and tuple(entry[:4]) == facts:
+            return str(entry[4])
         return None
 
     def put(self, new: Mapping[str, tuple[SourceStat, str]], *, keep: int = MAX_ENTRIES) -> None:
@@ -50,9 +51,23 @@ class StatCache:
         while len(self._entries) > keep:
             del self._entries[next(iter(self._entries))]
         scratch = f"{self._dir}/../tmp/{self._ports.scratch_name('cache')}"
-        with contextlib.suppress(OSError):
-            self._ports.fs.write(scratch, values.encode({"files": self._entries}))
+        with contextlib.suppress(OSError, UnicodeEncodeError):  # a name that is no text can be uploaded as another
+            self._ports.fs.write(scratch, _encoded(self._entries))
             self._ports.fs.rename(scratch, self._path)
+
+
+def _encoded(entries: dict[str, list[object]]) -> bytes:
+    body = values.encode({"files": entries})
+    return body + b"\n" + hashlib.sha256(body).hexdigest().encode()
+
+
+def _decoded(data: bytes) -> dict[str, list[object]]:
+    """Raises ``ValueError`` for anything but what ``_encoded`` made."""
+    body, _, checksum = data.rpartition(b"\n")
+    if hashlib.sha256(body).hexdigest().encode() != checksum:
+        raise ValueError("damaged cache")
+    entries = values.decode(body).get("files", {})
+    return dict(entries)
 
 
 def began() -> int:
