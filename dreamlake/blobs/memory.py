@@ -70,8 +70,9 @@ class MemoryBlobs:
 
     def open(self, key: str) -> BinaryIO:
         with self._lock:
+            check_key(key)
             for found, batch in self.held:
-                if found == check_key(key):
+                if found == key:
                     return io.BytesIO(self.held[found, batch])
         raise NotFound(f"no copy of {key}", path=key)
 
