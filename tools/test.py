@@ -36,6 +36,7 @@ EXTRAS = "test,docs-test,examples"
 WORKERS = "2"
 SERIAL_FOLDERS = ("tests/crash",)  # what is marked "serial" elsewhere runs with them
 REQUIRED_STORES = ("folder", "memory")  # the conformance suites must have run on each of these
+ORPHANS_MAY_LIVE_S = 5.0
 _KNOWN_STORES = (*REQUIRED_STORES, "s3", "mongo")
 _NO_TESTS = 5  # pytest's exit code when nothing was selected
 _SUBREAPER = 36  # linux/prctl.h
@@ -212,19 +213,25 @@ def adopt_orphans() -> None:
 
 
 def end_orphans() -> list[str]:
-    """End what tests left running; returns the command lines."""
-    ended = []
-    children = Path(f"/proc/self/task/{os.getpid()}/children")
-    if not children.exists():
+    """End what tests left running, after a moment in which helpers may end by themselves; returns command lines."""
+    listing = Path(f"/proc/self/task/{os.getpid()}/children")
+    if not listing.exists():
         return []
-    for child in children.read_text().split():
+    deadline = time.monotonic() + ORPHANS_MAY_LIVE_S
+    while (children := listing.read_text().split()) and time.monotonic() < deadline:
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        time.sleep(0.1)
+    lines = []
+    for child in children:
         with contextlib.suppress(OSError):
-            line = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            lines.append(
+                Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:200]
+            )
             os.kill(int(child), signal.SIGKILL)
             os.waitpid(int(child), 0)
-            if line:  # else a zombie: it had ended by itself
-                ended.append(line[:200])
-    return ended
+    return lines
 
 
 if __name__ == "__main__":
