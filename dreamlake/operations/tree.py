@@ -121,7 +121,7 @@ def target_key(view: Fold, source: str, target: str) -> str:
     return parse_key(target)
 
 
-def _pairs(view: Fold, source: str, target: str, target_view: Fold) -> list[tuple[Version, str]]:
+def destinations(view: Fold, source: str, target: str, target_view: Fold) -> list[tuple[Version, str]]:
     """(version, new key) for a file, or for every file below a folder."""
     versions = select(view, source)
     if len(versions) == 1 and (versions[0].key == _try_key(source) or not view.is_folder(folder_path(source))):
@@ -142,15 +142,20 @@ def _try_key(reference: str) -> str | None:
 
 def move(store: Store, session: SessionKey, source: str, target: str) -> list[Version]:
     """Move a file with its history, or a folder. Raises ``Conflict`` when a target is taken."""
-    view = store.catalog.view(session)
-    pairs = _pairs(view, source, target, view)
-    for version, key in pairs:
+    at = iso(store.ports.now())
+    moves = planned_moves(store.catalog.view(session), source, target)
+    return _made(commit(store, session, [{"op": "move", "id": v.id, "to": key, "at": at} for v, key in moves]))
+
+
+def planned_moves(view: Fold, source: str, target: str) -> list[tuple[Version, str]]:
+    """What ``move`` would move where. Raises ``Conflict`` for an older version or a move into itself."""
+    moves = destinations(view, source, target, view)
+    for version, key in moves:
         if view.current_at(version.key) != version:
             raise Conflict(f"{source} is an older version; copy it, or restore it first", path=version.key)
         if key.startswith(version.key + "/"):
             raise Conflict(f"{version.key} cannot move inside itself ({key})", path=key)
-    at = iso(store.ports.now())
-    return _made(commit(store, session, [{"op": "move", "id": v.id, "to": key, "at": at} for v, key in pairs]))
+    return moves
 
 
 def copy(
@@ -158,9 +163,9 @@ def copy(
 ) -> list[Version]:
     """Copy a file (any version of it) or a folder, also into another session; no bytes move."""
     goal = to_session or session
-    pairs = _pairs(store.catalog.view(session), source, target, store.catalog.view(goal))
-    entries = [again_entry(store, version, key) for version, key in pairs]
-    return _made(commit(store, goal, entries, [needed(v) for v, _ in pairs], shown=_shown([v for v, _ in pairs])))
+    copies = destinations(store.catalog.view(session), source, target, store.catalog.view(goal))
+    entries = [again_entry(store, version, key) for version, key in copies]
+    return _made(commit(store, goal, entries, [needed(v) for v, _ in copies], shown=_shown([v for v, _ in copies])))
 
 
 def again_entry(store: Store, version: Version, key: str) -> dict[str, Any]:
