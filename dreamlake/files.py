@@ -273,6 +273,7 @@ class Files(Savers):
         Args:
             path: folder; it and everything below it. Unknown gives [].
             tags: with ``match="any"`` files that have at least one of these, with "all" those that have every one.
+                An empty list is no condition.
         """
         self._guard(False)
         if match not in ("any", "all"):
@@ -280,8 +281,7 @@ class Files(Savers):
         found: Iterable[VersionRow] = self._view().live_rows()
         if path is not None and (prefix := below(folder_path(path))) != "/":
             found = (row for row in found if row[_KEY].startswith(prefix))
-        if tags is not None:
-            wanted = frozenset(check_tags(tags))
+        if wanted := frozenset(check_tags(tags)):
             if match == "any":
                 found = (row for row in found if not wanted.isdisjoint(row[_TAGS]))
             else:
@@ -304,8 +304,12 @@ class Files(Savers):
         order_by: str = "uploaded",
         descending: bool = False,
         limit: int | None = None,
+        scope: str = "session",
     ) -> builtins.list[Record]:
         """Live files that meet every given condition; see ``operations.search.predicate`` for each.
+
+        ``scope`` is ``"session"``, ``"workspace"`` or ``"lake"``: where to look. ``order_by`` is ``uploaded``,
+        ``updated``, ``path``, ``size`` or ``metadata.<field>``.
 
         Example: ``files.find("/models/**/*.pth", metadata={"loss": {"<": 0.5}}, order_by="metadata.loss", limit=1)``.
         """
@@ -314,8 +318,12 @@ class Files(Savers):
             glob=glob, path=path, tags=tags, all_tags=all_tags, metadata=metadata, min_size=min_size,
             max_size=max_size, after=after, before=before, checksum=checksum,
         )  # fmt: skip
-        matching = [v for v in self._view().live() if test(v)]
-        return _records(search.ordered(matching, order_by, descending=descending, limit=limit), self._session)
+        hits = search.find(
+            self._store, self._session, test, scope=scope, order_by=order_by, descending=descending, limit=limit
+        )
+        if scope == "session":
+            return _records([hit.version for hit in hits], self._session)
+        return [record(hit.version, hit.session) for hit in hits]
 
     def get(self, file: Reference) -> Record:
         """The record of one file. Raises ``FileNotFoundError`` when it is unknown, deleted or replaced."""
