@@ -80,7 +80,7 @@ class Journal(Protocol):
         if the call raises; a process that dies in the middle may leave the first ones. No rows: returns the total.
 
         Raises ``InvalidInput`` for a row over ``MAX_ROW_BYTES``, ``Corrupt`` if the end of the stream is damaged.
-        A failure of an earlier write-back is raised once, by the next append, ``sync`` or ``close``.
+        A failure of an earlier write-back is raised once, by the next append, update, ``sync`` or ``close``.
         """
         ...
 

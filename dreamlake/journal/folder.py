@@ -148,8 +148,8 @@ class FolderJournal:
         known = self._ends.get(path)
         if known is not None and known.inode == stat.inode and known.size == stat.size:
             return known, b""
-        if known is not None and known.inode != stat.inode:
-            self._later.forget()
+        if known is not None and (known.inode != stat.inode or stat.size < known.size):
+            self._later.forget()  # somebody made the file anew
         with self._fs.open(path) as stream:
             lines = Lines(stream, path, key)
             tail = lines.tail()

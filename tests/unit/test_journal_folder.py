@@ -382,6 +382,43 @@ def test_a_document_may_become_durable_with_the_rows(folder):
     assert not threading_timers()
 
 
+def test_a_document_alone_becomes_durable_later_too(folder):
+    fs = SpyFs(folder)
+    journal = FolderJournal(Ports(fs=fs), str(folder), sync_delay_s=0.01)
+    journal.update_document(PARAMETERS, lambda old: {}, durable=False)
+    wait_for(lambda: fs.calls[3:] == [("fsync_dir", "."), ("fsync_dir", "..")])
+    journal.close()
+
+
+def test_folders_that_had_to_be_made_again_become_durable_again(folder):
+    import shutil
+
+    fs = SpyFs(folder)
+    journal = FolderJournal(Ports(fs=fs), str(folder), sync_delay_s=60)
+    chain = [("fsync_dir", name) for name in ("tracks/loss", "tracks", ".", "..")]
+
+    def append() -> None:
+        journal.append(LOSS, [{"v": 1}])
+        journal.sync()
+
+    def update() -> None:
+        journal.update_document(LOSS, lambda old: {})
+
+    for write in (append, update):
+        write()
+        assert fs.calls[-4:] == chain
+        write()
+        assert fs.calls[-4:] != chain
+        shutil.rmtree(folder / "tracks")
+        write()
+        assert fs.calls[-4:] == chain
+    append()
+    (folder / "tracks/loss/data.jsonl").unlink()
+    append()
+    assert fs.calls[-4:] == chain
+    journal.close()
+
+
 def test_many_files_become_durable_with_one_barrier(folder):
     fs = SpyFs(folder)
     journal = FolderJournal(Ports(fs=fs), str(folder), sync_delay_s=60)
@@ -455,6 +492,19 @@ def test_no_thread_outlives_close(folder):
         assert not threading_timers()
 
 
+def test_an_append_while_the_interpreter_ends_is_synced_at_once(folder, monkeypatch):
+    def refuse(timer):
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Timer, "start", refuse)
+    fs = SpyFs(folder)
+    journal = FolderJournal(Ports(fs=fs), str(folder), sync_delay_s=60)
+    for n in range(2):
+        journal.append(LOSS, [{"v": n}])
+        assert fs.calls.count(("fsync", "tracks/loss/data.jsonl")) == n + 1
+    journal.close()
+
+
 def test_a_failed_write_back_is_told_once(folder):
     fs = SpyFs(folder)
     journal = FolderJournal(Ports(fs=fs), str(folder), sync_delay_s=0.01)
@@ -474,6 +524,18 @@ def test_a_failed_write_back_is_told_once(folder):
             journal.close()
         assert not threading_timers()
         journal.close()
+        fs.fail.clear()
+        fs.calls.clear()
+        journal.append(TRACKS + call, [{"v": 4}])
+        journal.close()
+        assert ("fsync_dir", f"tracks/{call}") in fs.calls  # what failed is not taken for done
+    fs.fail = {"fsync": OSError(errno.EIO, "third")}
+    journal.append(LOSS, [{"v": 5}])
+    wait_for(lambda: not threading_timers())
+    fs.fail.clear()
+    with pytest.raises(OSError, match="third"):
+        journal.update_document(PARAMETERS, lambda old: {"n": 1})
+    assert journal.read_document(PARAMETERS) is None
 
 
 def test_a_session_that_was_never_closed_is_synced_at_exit(folder):
