@@ -45,6 +45,7 @@ MAX_PART = 64 << 20  # plain bytes of one part
 WIDTHS = (1, 2, 4, 8)
 _WORTH = 0.99  # a frame must be at most this share of the content, or the part is stored raw
 _TRY_BYTES = 1 << 16
+_GUESS_BYTES = 1 << 12
 
 Fetch = Callable[[str], "bytes | memoryview"]
 
@@ -141,10 +142,13 @@ def guess_width(data: bytes | memoryview) -> int:
 
     It does when byte planes of some width are clearly smaller than what a match finder makes of the bytes.
     """
-    matched = len(streams.deflate(data)) / max(1, len(data))
+    if len(data) < _GUESS_BYTES:
+        return 0
+    matched = len(streams.deflate(data)) / len(data)
     bits = {width: choosing.plane_bits(kernels.as_words(data, width)) / (8 * width) for width in WIDTHS[1:]}
-    width = min(bits, key=lambda candidate: bits[candidate])
-    return width if len(data) >= 4096 and bits[width] < 0.97 * matched else 0
+    least = min(bits.values())
+    width = min(width for width in bits if bits[width] <= 1.01 * least)  # twice the right width does as well
+    return width if bits[width] < 0.97 * matched else 0
 
 
 def read_part(key: str, size: int, fetch: Fetch) -> bytes:
@@ -175,13 +179,17 @@ def shallow_base(key: str, size: int, head: Callable[[str], bytes | memoryview])
     Args:
         head: key -> the first bytes of its stored form, see ``base_of``.
     """
-    depth = MAX_DEPTH
     reference = base_of(head(key))
     if reference is None or reference[2] < MAX_DEPTH:
         return key, size
-    while reference is not None and depth > MAX_DEPTH // 2:
+    for _ in range(MAX_DEPTH):  # not until it ends: damaged blobs may refer to each other in a circle
         key, size, depth = reference[0], reference[1], reference[2] - 1
-        reference = base_of(head(key))
+        if depth <= MAX_DEPTH // 2:
+            break
+        following = base_of(head(key))
+        if following is None:
+            break
+        reference = following
     return key, size
 
 

@@ -116,12 +116,17 @@ def deflate(data: bytes | memoryview, history: bytes | memoryview | None = None)
     """One zstd frame of content that is not numbers; with ``history``, matches reach into those bytes, too."""
     import zstandard as z
 
-    options: dict[str, Any] = {} if history is None else {"dict_data": _history(history)}
-    window = max(17, min(27, (len(data) + len(history or b"")).bit_length()))
-    parameters = z.ZstdCompressionParameters.from_level(
-        3, window_log=window, enable_ldm=history is not None, write_content_size=0, write_checksum=0, write_dict_id=0
-    )
-    return bytes(z.ZstdCompressor(compression_params=parameters, **options).compress(data))
+    options: dict[str, int] = {"write_content_size": 0, "write_checksum": 0, "write_dict_id": 0}
+    if history is None:
+        options["window_log"] = max(17, min(23, len(data).bit_length()))
+        plain = z.ZstdCompressionParameters.from_level(3, **options)
+        return bytes(z.ZstdCompressor(compression_params=plain).compress(data))
+    # zstd only looks at as much of the history as its tables can index: 8 bytes an entry.
+    tables = max(17, min(23, len(history).bit_length() - 2))
+    options |= {"hash_log": tables, "chain_log": tables}
+    options["window_log"] = max(17, min(27, (len(data) + len(history)).bit_length()))
+    parameters = z.ZstdCompressionParameters.from_level(3, **options)
+    return bytes(z.ZstdCompressor(compression_params=parameters, dict_data=_history(history)).compress(data))
 
 
 def sample(data: NDArray[Any], count: int = _SAMPLE, pieces: int = 8) -> NDArray[Any]:

@@ -1,0 +1,279 @@
+"""Parts: what is stored for them, that it comes back, and that damage never does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from content_golden import moved, noise, text, weights
+
+from dreamlake.content import blocks, codecs, frame, kernels, streams
+from dreamlake.content.codecs import Base, History
+from dreamlake.errors import Corrupt
+
+
+def no_base(key: str, size: int) -> History:
+    raise AssertionError(f"asked for {key}")
+
+
+def stored_and_back(plain: bytes, width: int, base: Base | None = None, effort: int = 1) -> codecs.Encoded:
+    coded = codecs.encode_part(plain, width, base, effort=effort)
+    history = History(base.plain, base.before) if base else None
+    assert codecs.decode_part(coded.stored, len(plain), lambda key, size: history or no_base(key, size)) == plain
+    return coded
+
+
+@pytest.mark.parametrize("width", [1, 2, 4, 8])
+def test_weights_become_planes(width: int) -> None:
+    coded = stored_and_back(weights(100_000, width).tobytes() + b"tail"[: width // 2], width)
+    assert coded.kind == "planes" and coded.base is None and coded.depth == 0
+
+
+def test_one_plane_of_float32_is_worth_coding() -> None:
+    plain = weights(200_000, 4).tobytes()
+    # The exponents of these weights have 1.98 bits of entropy: 26 of 32 bits remain.
+    assert len(stored_and_back(plain, 4).stored) < 0.82 * len(plain)
+
+
+@pytest.mark.parametrize("effort", [0, 1, 2])
+@pytest.mark.parametrize("width", [2, 4, 8])
+def test_a_small_movement_becomes_a_small_difference(width: int, effort: int) -> None:
+    first = weights(120_000, width)
+    second = moved(first, 5)
+    base = Base(codecs.part_key(first.tobytes()), first.tobytes(), 3)
+    coded = stored_and_back(second.tobytes(), width, base, effort)
+    assert (coded.kind, coded.base, coded.depth) == ("difference", base.key, 4)
+    assert len(coded.stored) < {2: 0.55, 4: 0.28, 8: 0.15}[width] * second.nbytes
+
+
+def test_order_by_exponent_pays() -> None:
+    first = weights(1 << 20, 4)
+    base = Base(codecs.part_key(first.tobytes()), first.tobytes())
+    plain = moved(first, 5).tobytes()
+    fast, small = (stored_and_back(plain, 4, base, effort) for effort in (0, 1))
+    assert len(small.stored) < 0.93 * len(fast.stored)
+
+
+def test_a_steady_movement_is_extrapolated() -> None:
+    first = weights(1 << 18, 4)
+    second, third = moved(first, 5, 20), moved(moved(first, 5, 20), 5, 20)
+    base = Base(codecs.part_key(second.tobytes()), second.tobytes(), 1, first.tobytes())
+    with_trend = stored_and_back(third.tobytes(), 4, base, 0)
+    without = stored_and_back(third.tobytes(), 4, base._replace(before=None), 0)
+    assert len(with_trend.stored) < 0.5 * len(without.stored)
+
+
+def test_unchanged_content_costs_nothing() -> None:
+    plain = weights(1 << 21, 2).tobytes()
+    coded = stored_and_back(plain, 2, Base("b3-" + "0" * 64, plain))
+    assert coded.kind == "difference" and len(coded.stored) < 400
+
+
+def test_zeros_cost_nothing() -> None:
+    assert len(stored_and_back(bytes(5 << 20), 4).stored) < 400
+
+
+@pytest.mark.parametrize("shorter", [0, 1, 5, 4 << 20])
+def test_base_of_another_size(shorter: int) -> None:
+    first = weights((6 << 20) // 4, 4)
+    plain = moved(first, 5).tobytes()
+    for base in (first.tobytes()[: len(plain) - shorter], first.tobytes() + b"more"):
+        coded = stored_and_back(plain, 4, Base("b3-" + "0" * 64, base))
+        assert coded.kind == "difference"
+
+
+def test_a_base_that_does_not_help_is_not_referred_to() -> None:
+    base = weights(50_000, 4, 99).tobytes()
+    assert stored_and_back(weights(50_000, 4).tobytes(), 4, Base("b3-" + "0" * 64, base)).kind == "planes"
+
+
+def test_noise_is_stored_raw() -> None:
+    plain = noise(50_000, 1).tobytes()
+    for width in (0, 1, 2, 4, 8):
+        coded = codecs.encode_part(plain, width)
+        assert coded.kind == "raw" and coded.stored == plain
+        assert codecs.decode_part(plain, len(plain), no_base) == plain
+
+
+def test_text_is_compressed_and_its_next_version_costs_little() -> None:
+    first = text(60_000)
+    second = first.replace(b"step=4711,", b"step=forty-seven-eleven,")
+    alone = stored_and_back(second, 0)
+    after = stored_and_back(second, 0, Base(codecs.part_key(first), first))
+    assert alone.kind == "zstd" and len(alone.stored) < 0.4 * len(second)
+    assert after.kind == "zstd" and after.depth == 1 and len(after.stored) < 0.01 * len(second)
+
+
+def test_content_that_begins_like_a_frame_is_framed() -> None:
+    plain = frame.MAGIC + noise(10, 3).tobytes()
+    coded = stored_and_back(plain, 0)
+    assert coded.kind == "raw" and coded.stored != plain and frame.is_framed(coded.stored)
+
+
+def test_a_base_at_the_limit_is_not_used() -> None:
+    first = weights(50_000, 4)
+    coded = codecs.encode_part(moved(first, 5).tobytes(), 4, Base("b3-" + "0" * 64, first.tobytes(), codecs.MAX_DEPTH))
+    assert coded.kind == "planes"
+
+
+@pytest.mark.parametrize(("size", "width", "effort"), [(0, 4, 1), (10, 3, 1), (10, 16, 1), (10, 4, 3), (10, 4, -1)])
+def test_arguments_out_of_range(size: int, width: int, effort: int) -> None:
+    with pytest.raises(ValueError, match="a part of"):
+        codecs.encode_part(bytes(size), width, effort=effort)
+
+
+@pytest.mark.parametrize("size", range(1, 40))
+def test_tiny_parts(size: int) -> None:
+    for width in (0, 1, 2, 4, 8):
+        stored_and_back(noise(8, size).tobytes()[:size], width)
+        stored_and_back(bytes(size), width, Base("b3-" + "0" * 64, bytes(size)))
+
+
+def chain(depth: int) -> tuple[dict[str, bytes], list[tuple[str, int]]]:
+    """Versions on top of each other: stored forms by key, and (key, size) of each version."""
+    stored: dict[str, bytes] = {}
+    versions = []
+    words, base = weights(20_000, 4), None
+    for i in range(depth + 1):
+        plain = words.tobytes()
+        coded = codecs.encode_part(plain, 4, base)
+        key = codecs.part_key(plain)
+        stored[key] = bytes(coded.stored)
+        versions.append((key, len(plain)))
+        base = Base(key, plain, coded.depth, base.plain if base and coded.base else None)
+        words = moved(words, i + 10)
+    return stored, versions
+
+
+def test_chains_are_read_to_their_full_depth() -> None:
+    stored, versions = chain(codecs.MAX_DEPTH)
+    for depth, (key, size) in enumerate(versions):
+        base = codecs.read_base(key, size, stored.__getitem__)
+        assert base.depth == depth and codecs.part_key(base.plain) == key
+        assert (base.before is None) == (depth == 0)
+    assert codecs.base_of(stored[versions[3][0]]) == (*versions[2], 3)
+    assert codecs.base_of(stored[versions[0][0]]) is None and codecs.base_of(b"raw content") is None
+
+
+def test_the_next_version_starts_a_branch_half_way_up() -> None:
+    stored, versions = chain(codecs.MAX_DEPTH)
+    head = {key: data[:200] for key, data in stored.items()}.__getitem__
+    assert codecs.shallow_base(*versions[5], head) == versions[5]
+    assert codecs.shallow_base(*versions[-1], head) == versions[codecs.MAX_DEPTH // 2]
+
+
+def test_a_circle_of_bases_ends() -> None:
+    keys = [f"b3-{i:064x}" for i in range(2)]
+    heads = {
+        key: frame.pack(frame.Kind.DIFFERENCE, 8, [], {"width": 4, "base": other, "base_size": 8, "depth": 8})
+        for key, other in zip(keys, keys[::-1], strict=True)
+    }
+    assert codecs.shallow_base(keys[0], 8, heads.__getitem__)[0] in keys
+    with pytest.raises(Corrupt, match="on top of each other"):
+        codecs.read_part(keys[0], 8, heads.__getitem__)
+
+
+def test_a_deeper_chain_is_refused() -> None:
+    stored, versions = chain(codecs.MAX_DEPTH)
+    words = np.frombuffer(codecs.read_part(*versions[-1], stored.__getitem__), "<u4")
+    plain = moved(words, 99).tobytes()
+    sneaked = codecs.encode_part(plain, 4, Base(versions[-1][0], words.tobytes(), 2))
+    stored[codecs.part_key(plain)] = bytes(sneaked.stored)
+    with pytest.raises(Corrupt, match="on top of each other"):
+        codecs.read_part(codecs.part_key(plain), len(plain), stored.__getitem__)
+
+
+def test_wrong_content_of_any_link_is_noticed() -> None:
+    stored, versions = chain(2)
+    other = codecs.encode_part(weights(20_000, 4, 77).tobytes(), 4)
+    stored[versions[0][0]] = bytes(other.stored)
+    with pytest.raises(Corrupt, match="promises"):
+        codecs.read_part(*versions[2], stored.__getitem__)
+
+
+def test_another_size_than_expected() -> None:
+    plain = weights(5000, 4).tobytes()
+    stored = codecs.encode_part(plain, 4).stored
+    for size in (len(plain) - 1, len(plain) + 1, 0, codecs.MAX_PART + 1):
+        with pytest.raises(Corrupt):
+            codecs.decode_part(stored, size, no_base)
+
+
+def test_a_zstd_frame_that_claims_more_is_refused_before_it_allocates() -> None:
+    import zstandard
+
+    bomb = zstandard.ZstdCompressor(level=1).compress(bytes(1 << 28))
+    assert len(bomb) < 1 << 16
+    for size in (100, 1 << 20):
+        with pytest.raises(Corrupt):
+            streams.inflate(bomb, size)
+    unsized = zstandard.ZstdCompressor(
+        compression_params=zstandard.ZstdCompressionParameters.from_level(1, write_content_size=0)
+    ).compress(bytes(1 << 28))
+    with pytest.raises(Corrupt):
+        streams.inflate(unsized, 1000)
+
+
+def test_streams_nest_only_so_far() -> None:
+    nested = b"\x00\x00\x00\x00\x00"
+    for _ in range(5):
+        body = (0).to_bytes(4, "little") + nested + b"\x00\x00\x00\x00\x00"
+        nested = bytes([3]) + len(body).to_bytes(4, "little") + body
+    with pytest.raises(Corrupt):
+        streams.unpack(memoryview(nested), 0, 0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        np.zeros(5000, np.uint8),
+        np.arange(5000, dtype=np.uint8),
+        (noise(5000, 1) % np.uint64(50) == 0).astype(np.uint8),
+        (noise(5000, 1) % np.uint64(2000) == 0).astype(np.uint8) * np.uint8(9),
+        noise(700, 1).view(np.uint8),
+        np.array([7], np.uint8),
+        np.array([], np.uint8),
+    ],
+    ids=["zeros", "periodic", "sparse", "very sparse", "noise", "one", "none"],
+)
+def test_streams(data: np.ndarray) -> None:
+    out: list[bytes] = []
+    streams.pack(data, out)
+    coded = b"".join(out)
+    back, end = streams.unpack(memoryview(b"ab" + coded + b"cd"), 2, len(data))
+    assert end == 2 + len(coded) and back.tobytes() == data.tobytes()
+    assert len(coded) <= len(data) + streams.HEAD_SIZE
+
+
+def test_sparse_streams_cost_what_their_entropy_says() -> None:
+    data = (noise(1 << 18, 5) % np.uint64(100) == 0).astype(np.uint8)
+    out: list[bytes] = []
+    streams.pack(data, out)
+    assert 8 * sum(map(len, out)) / len(data) < 1.25 * 0.0808  # the entropy of one in a hundred
+
+
+@pytest.mark.parametrize("width", [1, 2, 4, 8])
+def test_kernels_undo_each_other(width: int) -> None:
+    words, base = noise(1000, 1).astype(f"<u{width}"), noise(1000, 2).astype(f"<u{width}")
+    out = np.empty_like(words)
+    kernels.unfold(kernels.fold(words, base), base, out)
+    assert (out == words).all()
+    kernels.unrotate(kernels.rotate(words), out)
+    assert (out == words).all()
+    planes = blocks.planes_of(iter((words[:600], words[600:])), 1000, words.dtype)
+    assert (kernels.join(planes, 0, 1000, words.dtype) == words).all()
+    assert bytes(planes[0][:3]) == bytes(int(w) & 255 for w in words[:3])
+
+
+def test_small_differences_have_small_bytes() -> None:
+    base = np.full(5, 1000, np.uint32)
+    words = np.array([1000, 1001, 999, 1127, 872], np.uint32)
+    folded = kernels.fold(words, base)
+    assert (folded < 256).all() and folded[0] == 0
+
+
+def test_guess_width() -> None:
+    for width in (2, 4, 8):
+        assert codecs.guess_width(weights(60_000 // width, width).tobytes()) == width
+    assert codecs.guess_width(text(2000)) == 0
+    assert codecs.guess_width(noise(8000, 1).tobytes()) == 0
+    assert codecs.guess_width(b"short") == 0
