@@ -12,7 +12,6 @@ from typing import Any
 
 from dreamlake import Session, open_lake
 from tools.bench.harness import serve
-from tools.peers.lake import encoding_words
 
 WORKSPACE = "bench"
 NAME = "run"
@@ -28,9 +27,7 @@ def _upload(request: dict[str, Any]) -> Callable[[], None]:
     def work() -> None:
         with _session(request) as session:
             for source in request["sources"]:
-                session.files().upload(
-                    source, path=request.get("path", "/"), **encoding_words(session, request["encoding"])
-                )
+                session.files().upload(source, path=request.get("path", "/"), encoding=request["encoding"])
 
     return work
 
@@ -40,7 +37,7 @@ def _upload_open(request: dict[str, Any]) -> Callable[[], None]:
     session = _session(request).open()
 
     def work() -> None:
-        session.files().upload(request["source"], **encoding_words(session, request["encoding"]))
+        session.files().upload(request["source"], encoding=request["encoding"])
 
     return work
 

@@ -14,7 +14,7 @@ from tools.peers.base import Peer, PeerError
 from tools.peers.borg import Borg, BorgZstd
 from tools.peers.casync import Casync
 from tools.peers.dvc import Dvc
-from tools.peers.lake import Lake, LakeOptimized, LakeRaw
+from tools.peers.lake import Lake, LakeCoded, LakeOptimized, LakeRaw
 from tools.peers.measure import Result, load, measure, warm
 from tools.peers.mlflow import Mlflow
 from tools.peers.restic import Restic
@@ -24,6 +24,7 @@ from tools.peers.xet import Xet
 PEERS: dict[str, type[Peer]] = {
     "raw": LakeRaw,
     "default": Lake,
+    "coded": LakeCoded,
     "optimized": LakeOptimized,
     "dvc": Dvc,
     "restic": Restic,
