@@ -123,6 +123,7 @@ class Files(Savers):
         filename: str | None = None,
         include: Sequence[str] = (),
         ignore: Sequence[str] = (),
+        encoding: str | None = None,
     ) -> Record:
         """Store a file, or a whole folder, durably.
 
@@ -131,6 +132,7 @@ class Files(Savers):
             path: logical folder; "/models", "models" and "/models/" are the same.
             description, tags, metadata: what to know about it; NumPy scalars and 0-d tensors become plain numbers.
             filename: another name than the file's own.
+            encoding: "auto", "coded" or "raw"; see ``Session``. Content and checksum are the same in each.
             include, ignore: for a folder: shell patterns on the relative path or the name.
 
         Returns:
@@ -150,25 +152,36 @@ class Files(Savers):
             if os.path.isdir(local):
                 if filename is not None:
                     raise InvalidInput(f"{local} is a folder; filename={filename!r} is for a single file", path=local)
-                return self._upload_folder(local, folder, attributes, include, ignore)
+                return self._upload_folder(local, folder, attributes, include, ignore, encoding)
             key = file_key(folder, filename if filename is not None else os.path.basename(local.rstrip("/")))
             size = check_source(local, self._store.max_file_bytes).st_size
             with meter(size, f"upload {split_key(key)[1]}") as progress:
-                version = upload.upload_file(self._store, self._session, local, key, attributes, progress=progress)
+                version = upload.upload_file(
+                    self._store, self._session, local, key, attributes, encoding=encoding, progress=progress
+                )
             return record(version, self._session)
         key = file_key(folder, _name_of_stream(file_path, filename))
         source = bytes(file_path) if isinstance(file_path, (bytes, bytearray, memoryview)) else _binary(file_path)
-        return record(upload.upload_file(self._store, self._session, source, key, attributes), self._session)
+        version = upload.upload_file(self._store, self._session, source, key, attributes, encoding=encoding)
+        return record(version, self._session)
 
     def _upload_folder(
-        self, local: str, folder: str, attributes: Attributes, include: Sequence[str], ignore: Sequence[str]
+        self,
+        local: str,
+        folder: str,
+        attributes: Attributes,
+        include: Sequence[str],
+        ignore: Sequence[str],
+        encoding: str | None,
     ) -> Record:
         limit = self._store.max_file_bytes
         found = upload.scan_folder(local, include=_patterns(include), ignore=_patterns(ignore), limit=limit)
         if not found:
             raise InvalidInput(f"{local} holds no files to upload", path=local)
         with meter(sum(f.size for f in found), f"upload {len(found):,} files") as progress:
-            done = upload.upload_folder(self._store, self._session, local, folder, attributes, found, progress=progress)
+            done = upload.upload_folder(
+                self._store, self._session, local, folder, attributes, found, encoding=encoding, progress=progress
+            )
         return {
             "path": folder,
             "count": len(done.versions),

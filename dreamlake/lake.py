@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dreamlake import config, values
@@ -17,7 +18,7 @@ from dreamlake.errors import InvalidInput, NotFound, UnsupportedFormat
 from dreamlake.journal import Journal
 from dreamlake.journal.folder import FolderJournal
 from dreamlake.model import DEFAULT_MAX_FILE_BYTES, SessionInfo, SessionKey, session_key
-from dreamlake.operations.context import Store
+from dreamlake.operations.context import DEFAULT_ENCODING, Store, check_encoding
 from dreamlake.ports import Ports, iso
 from dreamlake.progress import meter
 
@@ -46,6 +47,17 @@ class Lake:
 
     def __repr__(self) -> str:
         return f"Lake({self.root!r})"
+
+    def configure(self, *, encoding: str) -> None:
+        """Set how uploads to this lake are stored from now on unless they say: "auto", "coded" or "raw"."""
+        ports, base = self.store.ports, f"{self.root}/{STORE_DIR}"
+        settings = {**read_settings(ports, base), "encoding": check_encoding(encoding, None)}
+        scratch = f"{base}/tmp/{ports.scratch_name('settings')}"
+        ports.fs.write(scratch, values.encode(settings, indent=2) + b"\n")
+        ports.fs.fsync(scratch)
+        ports.fs.rename(scratch, f"{base}/settings.json")
+        ports.fs.fsync_dir(base)
+        self.store = replace(self.store, encoding=encoding)
 
     def sessions(self) -> list[SessionInfo]:
         """All sessions that exist, sorted by workspace and name."""
@@ -137,6 +149,7 @@ def open_lake(
     *,
     create: bool = False,
     max_file_bytes: int | None = None,
+    encoding: str | None = None,
     ports: Ports | None = None,
 ) -> Lake:
     """Open the lake in a folder.
@@ -145,6 +158,8 @@ def open_lake(
         location: its root folder; None means what ``config.local_path`` says (environment, file, ``./experiments``).
         create: make an empty lake when there is none.
         max_file_bytes: upload limit in bytes; None means what the configuration says, or 5 GiB.
+        encoding: how uploads are stored unless they say; None means ``DREAMLAKE_ENCODING``, the lake's setting (see
+            ``Lake.configure``), or "auto".
         ports: the system calls to use (tests).
 
     Raises:
@@ -168,6 +183,7 @@ def open_lake(
     except NotADirectoryError:
         raise InvalidInput(f"{root} is not a folder", path=root) from None
     head = _store_head(data, base)
+    chosen = check_encoding(encoding, os.environ.get("DREAMLAKE_ENCODING") or None)
     store = Store(
         ports=ports,
         catalog=FolderCatalog(ports, base),
@@ -175,8 +191,22 @@ def open_lake(
         root=root,
         scratch=f"{base}/cache",
         max_file_bytes=config.max_file_bytes(max_file_bytes) or DEFAULT_MAX_FILE_BYTES,
+        encoding=chosen or read_settings(ports, base).get("encoding", DEFAULT_ENCODING),
     )
     return Lake(store, root, head["store_id"])
+
+
+def read_settings(ports: Ports, base: str) -> dict[str, Any]:
+    """The lake's own settings; {} where none were made. Raises ``InvalidInput`` when the file does not read."""
+    path = f"{base}/settings.json"
+    try:
+        settings = values.decode(ports.fs.read(path))
+        check_encoding(settings.get("encoding"), None)
+    except FileNotFoundError:
+        return {}
+    except (ValueError, AttributeError) as error:
+        raise InvalidInput(f"{path} does not read ({error}); mend it or remove it", path=path) from None
+    return dict(settings)
 
 
 def create_store(ports: Ports, root: str) -> None:

@@ -32,6 +32,7 @@ class Savers:
         tags: Iterable[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
         filename: str | None = None,
+        encoding: str | None = None,
     ) -> dict[str, Any]: ...
 
     def save_bytes(self, data: bytes, filename: str, **attributes: Any) -> dict[str, Any]:

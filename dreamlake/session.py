@@ -25,6 +25,7 @@ from dreamlake.legacy import FileOperation
 from dreamlake.logs import Logs
 from dreamlake.model import SessionInfo, check_description, check_tags, folder_path, session_key
 from dreamlake.operations.commit import commit
+from dreamlake.operations.context import check_encoding
 from dreamlake.parameters import Parameters
 from dreamlake.ports import iso
 from dreamlake.tracks import Track, Tracks
@@ -46,6 +47,8 @@ class Session:
             ``local_path``, or ``./experiments``.
         remote, namespace: for remote mode, which this release does not have: a clear error.
         max_file_bytes: upload limit (default 5 GiB).
+        encoding: how uploads are stored unless they say: "auto" (checkpoints as parts and differences), "coded" (every
+            large file), "raw" (nothing). Default: the lake's setting.
 
     Raises:
         ValueError, TypeError: a bad name or value; nothing is created before ``open``.
@@ -71,6 +74,7 @@ class Session:
         remote: Any = None,
         namespace: str | None = None,
         max_file_bytes: int | None = None,
+        encoding: str | None = None,
     ) -> None:
         self._key = session_key(workspace, name)
         if remote is not None or namespace is not None:
@@ -90,6 +94,7 @@ class Session:
             self._given["write_protected"] = True
         self._root = config.local_path(local_path)
         self._limit = config.max_file_bytes(max_file_bytes)
+        self._encoding = check_encoding(encoding, None)
         self._lock = threading.RLock()
         self._lake: Lake | None = None
         self._journal: Journal | None = None
@@ -106,7 +111,7 @@ class Session:
         with self._lock:
             if self._lake is not None:
                 return self
-            lake = open_lake(self._root, create=True, max_file_bytes=self._limit)
+            lake = open_lake(self._root, create=True, max_file_bytes=self._limit, encoding=self._encoding)
             info = self._announce(lake)
             folder = lake.session_folder(self._key)
             write_session_file(lake, folder, info)
@@ -139,9 +144,11 @@ class Session:
             if self._lake is None:
                 return
             try:
-                self._parts["tracks"].close()
-                if self._journal is not None:
-                    self._journal.close()
+                try:
+                    self._parts["tracks"].close()
+                finally:
+                    if self._journal is not None:
+                        self._journal.close()
                 with contextlib.suppress(OSError):  # a view only; the next open writes it again
                     write_session_file(self._lake, self._lake.session_folder(self._key), self._lake.info(self._key))
             finally:
@@ -183,10 +190,10 @@ class Session:
         """Write a log line; without a message, a builder: ``session.log(metadata=...).error("...")``."""
         return self._part("logs").log(message, level, metadata, **extra)
 
-    def logs(self) -> Logs:
-        """The log lines, for reading back."""
-        logs: Logs = self._part("logs")
-        return logs
+    def logs(self, **filters: Any) -> list[dict[str, Any]]:
+        """The log lines in the order they were written; see ``Logs.read`` for the filters (level, since, last, ...)."""
+        entries: list[dict[str, Any]] = self._part("logs").read(**filters)
+        return entries
 
     def track(
         self,

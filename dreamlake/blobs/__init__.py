@@ -1,7 +1,8 @@
 """The blobs seam: which physical copies exist. One home of the copy state machine of SPEC "Protocol".
 
 A copy is live -> condemned(batch) -> live (resurrected) | gone. Keys name plain content: 64 hexadecimal digits of
-its SHA-256 for a file, ``b3-`` and 64 digits of its BLAKE3 for a part. What the stored bytes look like is the
+its SHA-256 for a file stored whole, ``rc-`` and the same digits for a file stored as a recipe, ``b3-`` and 64 digits of
+its BLAKE3 for a part. What the stored bytes look like is the
 business of ``content``. Implementations: ``blobs.folder`` (rename) and ``blobs.memory``.
 """
 
@@ -13,7 +14,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 
 __all__ = ["Blobs", "Copy", "Proof", "Space", "Staged", "Stager", "check_key", "is_key"]
 
-_KEY = re.compile(r"(b3-)?[0-9a-f]{64}")
+_KEY = re.compile(r"((b3|rc)-)?[0-9a-f]{64}")
 
 Proof = Callable[[BinaryIO], bool]  # reads the stored bytes of a key and says whether they are whole
 

@@ -1,7 +1,7 @@
-"""Stored form -> plain bytes, verified. The one place that reads blobs for users (I1, I11).
+"""Stored form -> plain bytes, verified. The one place that reads content for users (I1, I11).
 
-Until parts and recipes are stored, a stored form is raw: the bytes themselves, or framed raw where the content
-happens to begin with the frame magic.
+Content is stored whole (the bytes themselves, or framed raw where they happen to begin with the frame magic), or as a
+recipe over parts (``assembled``). A whole copy is preferred when there are both.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import BinaryIO
 
 from dreamlake.blobs import Blobs, Proof
 from dreamlake.content import frame
+from dreamlake.content.assembled import Assembled, is_missing
 from dreamlake.content.pump import PIECE, Write, pump
-from dreamlake.errors import Corrupt
+from dreamlake.errors import Corrupt, NotFound
 
 _AT_ONCE = 1 << 20  # up to this size one read and one write do it
 
@@ -32,13 +33,30 @@ def plain_stream(stored: BinaryIO) -> tuple[BinaryIO, int]:
 def pieces(blobs: Blobs, digest: str, size: int) -> Iterator[bytes]:
     """All plain bytes of a blob, piece by piece; raises ``Corrupt`` after the last if they do not match."""
     hasher, total = hashlib.sha256(), 0
-    with blobs.open(digest) as raw:
-        stored, _ = plain_stream(raw)
-        while piece := stored.read(PIECE):
-            hasher.update(piece)
-            total += len(piece)
-            yield piece
+    whole = _whole(blobs, digest)
+    if whole is None:
+        for view in Assembled(blobs, digest, size).stream():
+            hasher.update(view)
+            total += len(view)
+            yield bytes(view)
+    else:
+        with whole:
+            stored, _ = plain_stream(whole)
+            while piece := stored.read(PIECE):
+                hasher.update(piece)
+                total += len(piece)
+                yield piece
     _check(hasher.hexdigest(), digest, total, size)
+
+
+def _whole(blobs: Blobs, digest: str) -> BinaryIO | None:
+    """The whole stored copy, or None when the content is stored as a recipe. Raises ``NotFound`` if it is neither."""
+    try:
+        return blobs.open(digest)
+    except NotFound:
+        if is_missing(blobs, digest):
+            raise
+        return None
 
 
 def read_all(blobs: Blobs, digest: str, size: int) -> bytes:
@@ -53,7 +71,12 @@ def copy_to(blobs: Blobs, digest: str, size: int, write: Write, progress: Callab
 
     Raises ``Corrupt`` when the bytes do not match, ``NotFound`` when no copy exists.
     """
-    with blobs.open(digest) as raw:
+    whole = _whole(blobs, digest)
+    if whole is None:
+        got, total = pump(_filler(Assembled(blobs, digest, size).stream()), write, progress)
+        _check(got, digest, total, size)
+        return
+    with whole as raw:
         if size <= _AT_ONCE:
             data = _content(_up_to(raw, size + frame.PREFIX_SIZE + 1))
             _check(hashlib.sha256(data).hexdigest(), digest, len(data), size)
@@ -73,6 +96,27 @@ def copy_to(blobs: Blobs, digest: str, size: int, write: Write, progress: Callab
 
         got, total = pump(stored.readinto, bounded, progress)  # type: ignore[attr-defined]
     _check(got, digest, total, size)
+
+
+def _filler(views: Iterator[memoryview]) -> Callable[[memoryview], int]:
+    """Pieces of any length as the fill function of ``pump``."""
+    waiting = memoryview(b"")
+
+    def fill(buffer: memoryview) -> int:
+        nonlocal waiting
+        done = 0
+        while done < len(buffer):
+            if not waiting:
+                waiting = next(views, memoryview(b""))
+                if not waiting:
+                    break
+            count = min(len(waiting), len(buffer) - done)
+            buffer[done : done + count] = waiting[:count]
+            waiting = waiting[count:]
+            done += count
+        return done
+
+    return fill
 
 
 def _content(stored: bytes) -> bytes:
@@ -105,7 +149,46 @@ def proof(digest: str) -> Proof:
     return prove
 
 
-class VerifiedStream(io.RawIOBase):
+class _Seekable(io.RawIOBase):
+    """What streams over content share: a position within ``size`` bytes."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._position = size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"negative seek position {base + offset}")
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+
+class AssembledStream(_Seekable):
+    """Seekable plain bytes of a recipe: a read decodes only the parts it touches, each proven by its key."""
+
+    def __init__(self, content: Assembled) -> None:
+        super().__init__(content.recipe.size)
+        self._content = content
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
+        stop = min(self._size, self._position + len(view))
+        piece = next(self._content.read(self._position, stop), memoryview(b""))
+        view[: len(piece)] = piece
+        self._position += len(piece)
+        return len(piece)
+
+
+class VerifiedStream(_Seekable):
     """Seekable plain bytes of one blob. A read from start to end is verified and raises ``Corrupt`` at its end.
 
     Reads that jump about are not hashed; ``open_plain`` checks the whole content first when the copy's tamper mark
@@ -113,16 +196,10 @@ class VerifiedStream(io.RawIOBase):
     """
 
     def __init__(self, raw: BinaryIO, start: int, digest: str, size: int) -> None:
-        self._raw, self._start, self._digest, self._size = raw, start, digest, size
-        self._position = 0
+        super().__init__(size)
+        self._raw, self._start, self._digest = raw, start, digest
         self._hasher: object = hashlib.sha256()
         self._hashed = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
 
     def readinto(self, buffer: object) -> int:
         view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
@@ -139,14 +216,7 @@ class VerifiedStream(io.RawIOBase):
         return int(count)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        if base + offset < 0:
-            raise ValueError(f"negative seek position {base + offset}")
-        self._position = base + offset
-        self._raw.seek(self._start + self._position)
-        return self._position
-
-    def tell(self) -> int:
+        self._raw.seek(self._start + super().seek(offset, whence))
         return self._position
 
     def close(self) -> None:
@@ -160,10 +230,12 @@ def open_plain(blobs: Blobs, digest: str, size: int) -> io.BufferedReader:
 
     Raises ``Corrupt`` for damaged content, ``NotFound`` when no copy exists.
     """
+    raw = _whole(blobs, digest)
+    if raw is None:
+        return io.BufferedReader(AssembledStream(Assembled(blobs, digest, size)), buffer_size=1 << 16)
     if not blobs.sealed(digest):
         for _ in pieces(blobs, digest, size):
             pass
-    raw = blobs.open(digest)
     stored, start = plain_stream(raw)
     stored.seek(start)
     return io.BufferedReader(VerifiedStream(stored, start, digest, size), buffer_size=1 << 16)

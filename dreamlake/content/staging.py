@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from dreamlake.blobs import Blobs, Staged, Stager
 from dreamlake.content import frame
+from dreamlake.content.ingest import Coded
 from dreamlake.content.pump import pump
 from dreamlake.errors import InvalidInput, NotFound
 
@@ -37,7 +38,8 @@ class SourceStat(tuple[int, int, int, int]):
 class Plain:
     """Content that an upload needs: its identity, and how to get its bytes (again).
 
-    ``staged`` is set while the bytes wait in scratch space. ``facts`` are the source's at the time of hashing.
+    ``staged`` is set while the bytes wait in scratch space, ``coded`` while they wait there as parts and a recipe.
+    ``relied`` are the blobs in which it was last found stored. ``facts`` are the source's at the time of hashing.
     """
 
     digest: str
@@ -46,12 +48,27 @@ class Plain:
     staged: Staged | None = None
     facts: SourceStat | None = None
     stager: Stager | None = None
+    coded: Coded | None = None
+    relied: list[str] | None = None
+
+    @property
+    def keys(self) -> list[str]:
+        """All blobs that a claim on this content must name: those to be published, or those found stored."""
+        return self.coded.keys() if self.coded is not None else self.relied or [self.digest]
+
+    @property
+    def waiting(self) -> list[Staged]:
+        """Staged bytes that are to be published."""
+        forms = [form.staged for form in self.coded.waiting()] if self.coded is not None else []
+        return [staged for staged in [self.staged, *forms] if staged is not None]
 
     def discard(self) -> None:
         """Drop staged bytes that nobody published."""
         if self.stager is not None:
             self.stager.discard()
-        self.stager = self.staged = None
+        if self.coded is not None:
+            self.coded.discard()
+        self.stager = self.staged = self.coded = None
 
 
 def check_source(path: str, limit: int) -> os.stat_result:
@@ -118,11 +135,11 @@ def take(
             check_size(before[0], limit, shown)
             if before[0] <= SMALL_BYTES:
                 data = _read_small(fd, before[0])
-                _unchanged(before, SourceStat.of(fd), len(data), shown)
+                check_unchanged(before, SourceStat.of(fd), len(data), shown)
                 return _small(data, source, blobs, known, before, progress)
             plain = _large(lambda view: os.readv(fd, [view]), source, blobs, limit, shown, progress)
             try:
-                _unchanged(before, SourceStat.of(fd), plain.size, shown)
+                check_unchanged(before, SourceStat.of(fd), plain.size, shown)
             except InvalidInput:
                 plain.discard()
                 raise
@@ -241,6 +258,6 @@ def _large(
         raise
 
 
-def _unchanged(before: SourceStat, after: SourceStat, size: int, shown: str) -> None:
+def check_unchanged(before: SourceStat, after: SourceStat, size: int, shown: str) -> None:
     if before != after or before[0] != size:
         raise InvalidInput(f"{shown} changed while it was read; nothing was stored. Upload it again.", path=shown)

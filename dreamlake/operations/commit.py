@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dreamlake.catalog import Committed
-from dreamlake.content import reading
+from dreamlake.content.chunking import MIN_FILE
+from dreamlake.content.ingest import Coded
+from dreamlake.content.presence import rely, rely_on_part
 from dreamlake.content.staging import Plain, stage_again
 from dreamlake.errors import ClaimRevoked, LakeError, NotFound
 from dreamlake.model import SessionKey, Version
@@ -70,9 +72,12 @@ def _attempt(
     shown: Callable[[Plain], str],
 ) -> Committed:
     unique = list({plain.digest: plain for plain in needs}.values())
+    for plain in unique:  # a hint: which blobs to name in the claim; the look after it decides
+        if plain.size >= MIN_FILE and not plain.waiting and plain.relied is None:
+            plain.relied = rely(store.blobs, plain.digest, plain.size, resurrect=False)
     if not CLAIM_FIRST:
         _provide(store, unique, shown)
-    claim = store.catalog.claim(session, [plain.digest for plain in unique], entries)
+    claim = store.catalog.claim(session, dict.fromkeys(key for plain in unique for key in plain.keys), entries)
     try:
         if CLAIM_FIRST:
             _provide(store, unique, shown)
@@ -84,21 +89,56 @@ def _attempt(
 
 
 def _provide(store: Store, needs: Sequence[Plain], shown: Callable[[Plain], str]) -> None:
-    """Afterwards every needed content was seen stored at some moment after the claim, durably."""
-    look = store.blobs.look
-    missing = [p for p in needs if not look(p.digest, p.size, reading.proof(p.digest), resurrect=p.staged is None)]
-    late = [p for p in missing if p.staged is None]
-    for plain in late:
-        if plain.source is None:
-            raise NotFound(f"{shown(plain)}: its content was already collected", path=shown(plain))
-        stage_again(plain, store.blobs, limit=store.max_file_bytes, shown=shown(plain))
-    store.blobs.secure([p.staged for p in late if p.staged is not None])
+    """Afterwards every needed content was seen stored at some moment after the claim, durably.
+
+    Raises ``ClaimRevoked`` when a content turns out to be stored in blobs that the claim does not name: start again.
+    """
+    blobs = store.blobs
+    missing = []
+    for plain in needs:
+        found = rely(blobs, plain.digest, plain.size, resurrect=not plain.waiting)
+        if found is None:
+            missing.append(plain)
+        elif not set(found) <= set(plain.keys):
+            plain.discard()
+            plain.relied = found
+            raise ClaimRevoked(f"{shown(plain)} is stored in another form than claimed")
+    late = []
     for plain in missing:
+        if plain.coded is not None and not _relies_on_gone(store, plain.coded):
+            continue
+        if plain.staged is None:
+            if plain.source is None:
+                raise NotFound(f"{shown(plain)}: its content was already collected", path=shown(plain))
+            stage_again(plain, blobs, limit=store.max_file_bytes, shown=shown(plain))
+            late.append(plain)
+    blobs.secure([p.staged for p in late if p.staged is not None])
+    for plain in missing:
+        _publish(store, plain)
+    blobs.barrier([key for plain in needs for key in plain.keys])
+
+
+def _relies_on_gone(store: Store, coded: Coded) -> bool:
+    """True if a part or base that was stored when the file was coded is no longer, or not as claimed.
+
+    Rare; the file is then stored whole instead.
+    """
+    wanted = [(form.key, form.size) for form in coded.parts if form.staged is None]
+    wanted += [form.base for form in coded.parts if form.staged is not None and form.base is not None]
+    claimed = set(coded.keys())
+    return not all(claimed.issuperset(rely_on_part(store.blobs, *part) or [""]) for part in dict.fromkeys(wanted))
+
+
+def _publish(store: Store, plain: Plain) -> None:
+    """Make what waits visible: parts before the recipe that names them."""
+    try:
         if plain.staged is not None:
-            try:
-                store.blobs.publish(plain.digest, plain.staged)
-            except ClaimRevoked:
-                plain.discard()  # its bytes are gone: the next try stages them again
-                raise
+            store.blobs.publish(plain.digest, plain.staged)
             plain.staged = plain.stager = None
-    store.blobs.barrier([plain.digest for plain in needs])
+        for form in plain.coded.waiting() if plain.coded is not None else ():
+            assert form.staged is not None
+            store.blobs.publish(form.key, form.staged)
+            form.staged = form.stager = None
+    except ClaimRevoked:
+        plain.discard()  # its bytes are gone: the next try stages them again
+        raise

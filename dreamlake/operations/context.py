@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from dreamlake.blobs import Blobs
 from dreamlake.catalog import Catalog
+from dreamlake.errors import InvalidInput
 from dreamlake.model import DEFAULT_MAX_FILE_BYTES
 from dreamlake.ports import Ports
+
+ENCODINGS = ("auto", "raw", "coded")
+DEFAULT_ENCODING = "auto"
 
 
 @dataclass(frozen=True)
@@ -16,6 +21,8 @@ class Store:
 
     Attributes:
         root: the lake's folder (materialized trees live in it), or None where there is none.
+        encoding: how uploads are stored unless they say: "auto" codes containers of tensors, "coded" every large file,
+            "raw" nothing.
         scratch: folder for small caches and scratch files of this machine, or None.
     """
 
@@ -25,3 +32,12 @@ class Store:
     root: str | None = None
     scratch: str | None = None
     max_file_bytes: int = DEFAULT_MAX_FILE_BYTES
+    encoding: str = DEFAULT_ENCODING
+
+
+def check_encoding(encoding: str | None, default: str | None) -> Any:
+    """One of ``ENCODINGS``; for None the default. Raises ``InvalidInput``."""
+    chosen = default if encoding is None else encoding
+    if chosen is not None and chosen not in ENCODINGS:
+        raise InvalidInput(f"encoding={chosen!r}; use one of {', '.join(ENCODINGS)}")
+    return chosen

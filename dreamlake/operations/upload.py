@@ -6,6 +6,7 @@ One file or a whole folder is one record: all of it becomes visible at once, or 
 from __future__ import annotations
 
 import fnmatch
+import io
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,12 +14,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple
 
+from dreamlake.catalog.fold import Fold
 from dreamlake.catalog.record import MAX_ENTRIES
-from dreamlake.content.staging import SMALL_BYTES, Plain, Progress, SourceStat, check_size, check_source, take
+from dreamlake.content.staging import (
+    SMALL_BYTES,
+    Plain,
+    Progress,
+    SourceStat,
+    check_size,
+    check_source,
+    check_unchanged,
+    take,
+)
 from dreamlake.errors import InvalidInput, LakeError
 from dreamlake.model import SessionKey, Version, file_key, split_key
+from dreamlake.operations.coding import code
 from dreamlake.operations.commit import commit
-from dreamlake.operations.context import Store
+from dreamlake.operations.context import Store, check_encoding
 from dreamlake.operations.statcache import StatCache, began, settled
 from dreamlake.ports import iso
 
@@ -96,52 +108,101 @@ def upload_file(
     key: str,
     attributes: Attributes,
     *,
+    encoding: str | None = None,
     progress: Progress | None = None,
 ) -> Version:
-    """Store one file under the logical path ``key``. Raises what ``take`` and ``commit`` raise."""
-    refused = store.catalog.view(session).refusal([{"op": "put", "path": key}])
+    """Store one file under the logical path ``key``. Raises what ``take``, ``code`` and ``commit`` raise."""
+    view = store.catalog.view(session)
+    refused = view.refusal([{"op": "put", "path": key}])
     if refused is not None:
         raise refused  # before any byte is read
-    plain = (
-        _from_path(store, source, progress) if isinstance(source, str) else _from_memory(store, source, key, progress)
-    )
+    take_one = _Taker(store, view, check_encoding(encoding, store.encoding), progress)
+    plain = take_one.from_path(source, key) if isinstance(source, str) else take_one.from_memory(source, key)
     try:
-        if plain.staged is not None:
-            store.blobs.secure([plain.staged])
-        made = commit(
-            store, session, [put_entry(store, key, plain, attributes)], [plain], shown=lambda p: str(source)[:200]
-        )[0]
+        store.blobs.secure(plain.waiting)
+        entries = [put_entry(store, key, plain, attributes)]
+        made = commit(store, session, entries, [plain], shown=lambda p: str(source)[:200])[0]
         assert made is not None
         return made
     finally:
         plain.discard()
 
 
-def _from_memory(store: Store, source: bytes | BinaryIO, key: str, progress: Progress | None) -> Plain:
-    return take(source, store.blobs, limit=store.max_file_bytes, shown=key, known=_known(store), progress=progress)
+class _Taker:
+    """Reads sources and stages what is not stored yet, in the encoding asked for."""
 
+    def __init__(self, store: Store, view: Fold, encoding: str, progress: Progress | None) -> None:
+        self._store, self._view, self._encoding, self._progress = store, view, encoding, progress
+        self._known = _known(store)
 
-def _from_path(store: Store, path: str, progress: Progress | None) -> Plain:
-    size = check_source(path, store.max_file_bytes).st_size
-    if size <= SMALL_BYTES:
-        return take(path, store.blobs, limit=store.max_file_bytes, shown=path, known=_known(store), progress=progress)
-    folder, name = os.path.split(os.path.realpath(path))
-    cache = StatCache(store.ports, store.scratch, folder)
-    facts = SourceStat.of(path)
-    digest = cache.get(name, facts)
-    if digest is not None:
-        if progress:
-            progress(size)
-        return Plain(digest, size, path, facts=facts)
-    start = began()
-    deadline = time.monotonic() + _TICK_WAIT_S
-    while not settled(facts, start) and time.monotonic() < deadline:  # just written: let the clock tick once
-        time.sleep(0.001)
+    def from_memory(self, source: bytes | BinaryIO, key: str) -> Plain:
+        if isinstance(source, bytes):
+            plain = self._coded(io.BytesIO(source), len(source), key, source)
+        else:
+            plain = self._coded_stream(source, key)
+        return plain or self.whole(source, key)
+
+    def _coded_stream(self, stream: BinaryIO, key: str) -> Plain | None:
+        """A binary stream that starts at its beginning and can be read again, such as an open file."""
+        try:
+            start, end = stream.tell(), stream.seek(0, io.SEEK_END)
+            stream.seek(start)
+        except (AttributeError, OSError, ValueError):
+            return None
+        if start or not isinstance(end, int):
+            return None
+        check_size(end, self._store.max_file_bytes, key)
+        plain = self._coded(stream, end, key, None)
+        if plain is None:
+            stream.seek(start)
+        return plain
+
+    def from_path(self, path: str, key: str) -> Plain:
+        size = check_source(path, self._store.max_file_bytes).st_size
+        if size <= SMALL_BYTES:
+            return self.whole(path, path)
+        folder, name = os.path.split(os.path.realpath(path))
+        cache = StatCache(self._store.ports, self._store.scratch, folder)
+        facts = SourceStat.of(path)
+        digest = cache.get(name, facts)
+        if digest is not None:
+            if self._progress:
+                self._progress(size)
+            return Plain(digest, size, path, facts=facts)
         start = began()
-    plain = take(path, store.blobs, limit=store.max_file_bytes, shown=path, known=_known(store), progress=progress)
-    if plain.facts is not None and settled(plain.facts, start):
-        cache.put({name: (plain.facts, plain.digest)}, keep=_LONE_FILES_KEPT)
-    return plain
+        deadline = time.monotonic() + _TICK_WAIT_S
+        while not settled(facts, start) and time.monotonic() < deadline:  # just written: let the clock tick once
+            time.sleep(0.001)
+            start = began()
+        plain = self.large(path, key)
+        if plain.facts is not None and settled(plain.facts, start):
+            cache.put({name: (plain.facts, plain.digest)}, keep=_LONE_FILES_KEPT)
+        return plain
+
+    def large(self, path: str, key: str) -> Plain:
+        """A file of any size, read now. Raises ``InvalidInput`` when it changes meanwhile."""
+        if self._encoding != "raw":
+            with open(path, "rb", buffering=0) as file:
+                before = SourceStat.of(file.fileno())
+                check_size(before[0], self._store.max_file_bytes, path)
+                plain = self._coded(file, before[0], key, path)
+                if plain is not None:
+                    try:
+                        check_unchanged(before, SourceStat.of(file.fileno()), plain.size, path)
+                    except InvalidInput:
+                        plain.discard()
+                        raise
+                    plain.facts = before
+                    return plain
+        return self.whole(path, path)
+
+    def whole(self, source: str | bytes | BinaryIO, shown: str) -> Plain:
+        limit = self._store.max_file_bytes
+        return take(source, self._store.blobs, limit=limit, shown=shown, known=self._known, progress=self._progress)
+
+    def _coded(self, file: BinaryIO, size: int, key: str, source: str | bytes | None) -> Plain | None:
+        coded = code(self._store, self._view, key, file, size, encoding=self._encoding, progress=self._progress)
+        return None if coded is None else Plain(coded.digest, coded.size, source, coded=coded)
 
 
 def _known(store: Store) -> Callable[[str, int], bool]:
@@ -224,6 +285,7 @@ def upload_folder(
     attributes: Attributes,
     files: Sequence[FolderFile],
     *,
+    encoding: str | None = None,
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> FolderResult:
@@ -233,24 +295,24 @@ def upload_folder(
     """
     keys = [file_key(f"{path}/{os.path.dirname(f.relative)}", os.path.basename(f.relative)) for f in files]
     view = store.catalog.view(session)
-    refused = view.refusal({"op": "put", "path": key} for key in keys)
+    refused = view.refusal([{"op": "put", "path": key} for key in keys])
     if refused is not None:
         raise refused
-    plains = _take_all(store, folder, files, progress, workers)
+    taker = _Taker(store, view, check_encoding(encoding, store.encoding), progress)
+    plains = _take_all(store, taker, folder, files, keys, progress, workers)
     try:
         current = [view.current_at(key) for key in keys]
-        changed = [
-            i for i, (p, v) in enumerate(zip(plains, current, strict=True)) if v is None or not _same(v, p, attributes)
-        ]
-        staged = [plains[i].staged for i in changed]
-        store.blobs.secure([s for s in staged if s is not None])
+        pairs = enumerate(zip(plains, current, strict=True))
+        changed = [i for i, (plain, version) in pairs if version is None or not _same(version, plain, attributes)]
+        staged = [s for i in changed for s in plains[i].waiting]
+        store.blobs.secure(staged)
         made: list[Version | None] = []
         if changed:
             entries = [put_entry(store, keys[i], plains[i], attributes) for i in changed]
             made = commit(store, session, entries, [plains[i] for i in changed], shown=lambda p: str(p.source))
         for i, version in zip(changed, made, strict=True):
             current[i] = version
-        new_bytes = sum(s.size for s in staged if s is not None)
+        new_bytes = sum(s.size for s in staged)
         return FolderResult([v for v in current if v is not None], len(changed), len(files) - len(changed), new_bytes)
     finally:
         for plain in plains:
@@ -267,11 +329,17 @@ def _same(version: Version, plain: Plain, attributes: Attributes) -> bool:
 
 
 def _take_all(
-    store: Store, folder: str, files: Sequence[FolderFile], progress: Progress | None, workers: int | None
+    store: Store,
+    taker: _Taker,
+    folder: str,
+    files: Sequence[FolderFile],
+    keys: Sequence[str],
+    progress: Progress | None,
+    workers: int | None,
 ) -> list[Plain]:
     """Hash and stage all files; on an error everything staged is dropped again."""
     cache = StatCache(store.ports, store.scratch, os.path.realpath(folder))
-    known, start = _known(store), began()
+    start = began()
     results: list[Plain | None] = [None] * len(files)
 
     def work(begin: int, end: int) -> None:
@@ -284,8 +352,8 @@ def _take_all(
                 if progress:
                     progress(facts[0])
                 continue
-            results[i] = take(
-                file.path, store.blobs, limit=store.max_file_bytes, shown=file.path, known=known, progress=progress
+            results[i] = (
+                taker.whole(file.path, file.path) if facts[0] <= SMALL_BYTES else taker.large(file.path, keys[i])
             )
 
     step = max(1, min(64, len(files) // 16))

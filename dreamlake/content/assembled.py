@@ -1,0 +1,147 @@
+"""Reading content that is stored as a recipe over parts: bounded memory, all cores, every part proven.
+
+Content of digest X is stored whole under X, or as a recipe under ``recipe_key(X)``. Which one is nobody's business
+but this package's: users, records and collection speak of X.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from dreamlake.blobs import Blobs
+from dreamlake.content import codecs, frame, recipe
+from dreamlake.content.recipe import GLUE, Recipe
+from dreamlake.errors import Corrupt, NotFound
+
+MAX_RECIPE_BYTES = 256 << 20
+_CACHED_BYTES = 96 << 20  # plain parts that one reader keeps
+_HEAD = frame.PREFIX_SIZE + 4096  # of a stored part: enough for every header that this release writes
+
+
+def recipe_key(digest: str) -> str:
+    """Where the recipe of a content lies."""
+    return "rc-" + digest
+
+
+def read_recipe(blobs: Blobs, digest: str, size: int | None = None) -> Recipe:
+    """The recipe of a content.
+
+    Raises ``NotFound`` when there is none, ``Corrupt`` when it does not read or is of other content.
+    """
+    key = recipe_key(digest)
+    with blobs.open(key) as stream:
+        stored = _up_to(stream, MAX_RECIPE_BYTES + 1)
+    if len(stored) > MAX_RECIPE_BYTES:
+        raise Corrupt(f"the recipe {key} has more than {MAX_RECIPE_BYTES:,} bytes", path=key)
+    found = recipe.decode(stored)
+    if found.sha256 != digest or (size is not None and found.size != size):
+        raise Corrupt(f"the recipe {key} is of other content ({found.sha256}, {found.size:,} bytes)", path=key)
+    return found
+
+
+def part_head(blobs: Blobs, key: str) -> bytes:
+    """The first stored bytes of a part, enough for ``codecs.base_of``. Raises ``NotFound``."""
+    with blobs.open(key) as stream:
+        head = _up_to(stream, _HEAD)
+        if frame.is_framed(head) and len(head) == _HEAD:
+            head += _up_to(stream, frame.MAX_HEADER)
+        return head
+
+
+def stored_part(blobs: Blobs, key: str) -> bytes:
+    """All stored bytes of a part. Raises ``NotFound``."""
+    with blobs.open(key) as stream:
+        return _up_to(stream, codecs.MAX_PART + frame.PREFIX_SIZE + frame.MAX_HEADER + 1)
+
+
+def base_key(blobs: Blobs, part: str) -> str | None:
+    """The part that a stored part needs for decoding, or None. Raises ``NotFound`` or ``Corrupt``."""
+    found = codecs.base_of(part_head(blobs, part))
+    return found[0] if found else None
+
+
+def is_missing(blobs: Blobs, digest: str) -> bool:
+    """True when the content is not stored as a recipe."""
+    try:
+        blobs.open(recipe_key(digest)).close()
+    except NotFound:
+        return True
+    return False
+
+
+class Assembled:
+    """One content read through its recipe. Any thread may call any method."""
+
+    def __init__(self, blobs: Blobs, digest: str, size: int) -> None:
+        self.recipe = read_recipe(blobs, digest, size)
+        self._blobs = blobs
+        self._cache: OrderedDict[int, bytes] = OrderedDict()
+        self._held = 0
+        self._lock = threading.Lock()
+
+    def part(self, number: int) -> bytes:
+        """Plain bytes of a part, proven by its key. Raises ``Corrupt``."""
+        with self._lock:
+            plain = self._cache.get(number)
+            if plain is not None:
+                self._cache.move_to_end(number)
+                return plain
+        plain = self._decode(number)
+        with self._lock:
+            if number not in self._cache:
+                self._cache[number] = plain
+                self._held += len(plain)
+            while self._held > _CACHED_BYTES and len(self._cache) > 1:
+                self._held -= len(self._cache.popitem(last=False)[1])
+        return plain
+
+    def read(self, start: int, stop: int) -> Iterator[memoryview]:
+        """Bytes ``start`` to ``stop``, decoding only the parts they touch."""
+        return recipe.assemble(self.recipe, start, stop, self.part)
+
+    def stream(self, workers: int | None = None) -> Iterator[memoryview]:
+        """All bytes in order; parts are decoded ahead by ``workers`` threads (default: one a core).
+
+        A piece is valid until the next one is asked for.
+        """
+        count = workers or os.cpu_count() or 1
+        order = list(dict.fromkeys(s.part for s in self.recipe.segments if s.part != GLUE))
+        last = {s.part: i for i, s in enumerate(self.recipe.segments)}
+        ahead = deque(order)
+        running: dict[int, Future[bytes]] = {}
+        glue = memoryview(self.recipe.glue)
+        with ThreadPoolExecutor(count, thread_name_prefix="dreamlake-decode") as pool:
+            try:
+                for i, segment in enumerate(self.recipe.segments):
+                    while ahead and (len(running) <= count or segment.part == ahead[0]):
+                        number = ahead.popleft()
+                        running[number] = pool.submit(self._decode, number)
+                    source = glue if segment.part == GLUE else memoryview(running[segment.part].result())
+                    yield source[segment.offset : segment.offset + segment.length]
+                    if segment.part != GLUE and last[segment.part] == i:
+                        del running[segment.part]
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _decode(self, number: int) -> bytes:
+        wanted = self.recipe.parts[number]
+        return codecs.read_part(wanted.key, wanted.size, self._fetch)
+
+    def _fetch(self, key: str) -> bytes:
+        try:
+            return stored_part(self._blobs, key)
+        except NotFound as error:
+            raise Corrupt(f"part {key} of content {self.recipe.sha256} is missing", path=key) from error
+
+
+def _up_to(stream: object, count: int) -> bytes:
+    """At most ``count`` bytes from where a raw stream stands; raw reads may return less than they are asked for."""
+    read = stream.read  # type: ignore[attr-defined]
+    data: bytes = read(count) or b""
+    while len(data) < count and (more := read(count - len(data))):
+        data += more
+    return data

@@ -1,0 +1,272 @@
+"""Plain bytes on their way in as parts: read once, hash, cut, code and stage, on all cores and in bounded memory.
+
+One pass fills the buffers of the parts straight from the source, and the same buffers are hashed and coded: the
+recipe is proven by construction (what it rebuilds is what was hashed). Knows blobs, not the catalog.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from dreamlake.blobs import Blobs, Staged, Stager
+from dreamlake.content import chunking, codecs, recipe
+from dreamlake.content.assembled import recipe_key
+from dreamlake.content.chunking import Plan
+from dreamlake.content.codecs import Base
+from dreamlake.content.containers import Source
+from dreamlake.content.presence import rely_on_part
+from dreamlake.content.recipe import MAX_GLUE
+
+_PIECE = 4 << 20
+_IN_FLIGHT_BYTES = 128 << 20  # plain bytes of parts that are being coded, besides the one being read
+
+
+class Bases(Protocol):
+    """Earlier versions of the parts of a plan."""
+
+    def base_for(self, number: int) -> Base | None:
+        """What part ``number`` may be coded against; None for nothing. Called by several threads."""
+        ...
+
+
+@dataclass
+class Form:
+    """One blob of a coded content: its key, the base that it needs (key, bytes), and its bytes while they wait.
+
+    ``staged`` None means that the blob was stored already when this was made: a hint, looked at again after the claim.
+    ``needs`` are the stored blobs that decoding it needs, however deep.
+    """
+
+    key: str
+    size: int
+    base: tuple[str, int] | None = None
+    needs: tuple[str, ...] = ()
+    staged: Staged | None = None
+    stager: Stager | None = None
+
+    def discard(self) -> None:
+        if self.stager is not None:
+            self.stager.discard()
+        self.stager = self.staged = None
+
+
+@dataclass
+class Coded:
+    """A content as parts and a recipe, ready to publish. ``parts`` are distinct, in the order of the file."""
+
+    digest: str
+    size: int
+    parts: list[Form]
+    recipe: Form
+
+    @property
+    def new_bytes(self) -> int:
+        """Stored bytes that wait to be published."""
+        return sum(form.staged.size for form in self.waiting() if form.staged is not None)
+
+    def waiting(self) -> list[Form]:
+        """Blobs with staged bytes: parts first, the recipe last."""
+        return [form for form in [*self.parts, self.recipe] if form.staged is not None]
+
+    def keys(self) -> list[str]:
+        """All blobs that a claim must name."""
+        needed = [key for form in self.parts for key in (form.key, *form.needs)]
+        return list(dict.fromkeys([self.digest, self.recipe.key, *needed]))
+
+    def discard(self) -> None:
+        for form in [*self.parts, self.recipe]:
+            form.discard()
+
+
+@dataclass
+class _Open:
+    """A part whose bytes are arriving."""
+
+    buffer: memoryview
+    filled: int = 0
+    hashing: list[Future[None]] = field(default_factory=list)
+
+
+def ingest(
+    source: Source,
+    plan: Plan,
+    blobs: Blobs,
+    *,
+    bases: Bases | None = None,
+    effort: int = 1,
+    workers: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Coded | None:
+    """Code a file by its plan and stage everything that is not stored yet.
+
+    Args:
+        effort: see ``codecs.encode_part``.
+        workers: threads that code (default: one a core).
+
+    Returns None when the file does not fit into a recipe (store it whole). The caller checks that the source did not
+    change meanwhile. Errors of reading pass through; then nothing stays staged.
+    """
+    work = _Ingest(source, plan, blobs, bases, effort, workers or os.cpu_count() or 1, progress)
+    try:
+        return work.run()
+    except BaseException:
+        work.discard()
+        raise
+
+
+class _Ingest:
+    def __init__(
+        self,
+        source: Source,
+        plan: Plan,
+        blobs: Blobs,
+        bases: Bases | None,
+        effort: int,
+        workers: int,
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        self._source, self._plan, self._blobs, self._bases = source, plan, blobs, bases
+        self._effort, self._workers, self._progress = effort, workers, progress
+        self._sha = hashlib.sha256()
+        self._forms: dict[str, Form] = {}
+        self._lock = threading.Lock()
+        self._glue = bytearray()
+        self._waiting: deque[tuple[Future[str], int]] = deque()
+        self._in_flight = 0
+
+    def run(self) -> Coded | None:
+        plan = self._plan
+        keys: list[Future[str] | None] = [None] * len(plan.parts)
+        marks = sorted((piece, number) for number, part in enumerate(plan.parts) for piece in part.pieces)
+        opened: dict[int, _Open] = {}
+        with (
+            ThreadPoolExecutor(1, thread_name_prefix="dreamlake-hash") as hasher,
+            ThreadPoolExecutor(self._workers, thread_name_prefix="dreamlake-code") as coder,
+        ):
+            try:
+                at = 0
+                for (start, length), number in [*marks, ((plan.size, 0), -1)]:
+                    if start > at and not self._read_glue(at, start - at, hasher):
+                        self.discard()
+                        return None
+                    at = start + length
+                    if not length:
+                        continue
+                    part = opened.get(number)
+                    if part is None:
+                        part = opened[number] = _Open(memoryview(bytearray(plan.parts[number].size)))
+                    self._read_piece(start, length, part, hasher)
+                    if part.filled == len(part.buffer):
+                        keys[number] = coder.submit(self._code, number, opened.pop(number).buffer)
+                        self._throttle(keys[number], len(part.buffer))
+                names = [key.result() for key in keys if key is not None]
+                digest = hasher.submit(self._sha.hexdigest).result()
+            except BaseException:
+                coder.shutdown(wait=True, cancel_futures=True)
+                raise
+        made = recipe.build(plan, names, digest, _Glue(bytes(self._glue), marks))
+        if made is None:
+            self.discard()
+            return None
+        return Coded(
+            digest, plan.size, list(self._forms.values()), self._stage(recipe_key(digest), recipe.encode(made))
+        )
+
+    def discard(self) -> None:
+        for form in self._forms.values():
+            form.discard()
+
+    def _read_glue(self, start: int, length: int, hasher: ThreadPoolExecutor) -> bool:
+        if len(self._glue) + length > MAX_GLUE:
+            return False
+        data = self._source.read(start, length)
+        self._glue += data
+        hasher.submit(self._sha.update, data)
+        self._tell(length)
+        return True
+
+    def _read_piece(self, start: int, length: int, part: _Open, hasher: ThreadPoolExecutor) -> None:
+        done = 0
+        while done < length:
+            count = min(_PIECE, length - done)
+            target = part.buffer[part.filled : part.filled + count]
+            self._source.read_into(start + done, target)
+            hasher.submit(self._sha.update, target)
+            part.filled += count
+            done += count
+            self._tell(count)
+
+    def _tell(self, count: int) -> None:
+        if self._progress:
+            self._progress(count)
+
+    def _throttle(self, job: Future[str] | None, size: int) -> None:
+        """Wait for the oldest parts while too many bytes are on their way."""
+        assert job is not None
+        self._waiting.append((job, size))
+        self._in_flight += size
+        while self._in_flight > _IN_FLIGHT_BYTES:
+            oldest, freed = self._waiting.popleft()
+            oldest.result()
+            self._in_flight -= freed
+
+    def _code(self, number: int, plain: memoryview) -> str:
+        """Runs on a coder thread: the key of a part, after staging what is not stored yet."""
+        key = codecs.part_key(plain)
+        with self._lock:
+            if key in self._forms:
+                return key
+            self._forms[key] = Form(key, len(plain))
+        stored = rely_on_part(self._blobs, key, len(plain), resurrect=False)
+        if stored is not None:
+            self._forms[key].needs = tuple(stored)
+            return key
+        base = self._bases.base_for(number) if self._bases else None
+        coded = codecs.encode_part(plain, self._plan.parts[number].width, base, effort=self._effort)
+        staged = self._stage(key, coded.stored)
+        with self._lock:
+            form = self._forms[key]
+            if coded.base is not None and base is not None:
+                form.base = (base.key, len(base.plain))
+                form.needs = tuple(rely_on_part(self._blobs, *form.base, resurrect=False) or [base.key])
+            form.staged, form.stager = staged.staged, staged.stager
+        return key
+
+    def _stage(self, key: str, stored: bytes | memoryview) -> Form:
+        stager = self._blobs.stage()
+        try:
+            stager.write(stored)
+            return Form(key, len(stored), staged=stager.finish(), stager=stager)
+        except BaseException:
+            stager.discard()
+            raise
+
+
+class _Glue:
+    """The glue that was read, as the file that ``recipe.build`` asks for it (it reads nothing else)."""
+
+    def __init__(self, glue: bytes, marks: list[tuple[chunking.Piece, int]]) -> None:
+        self._glue = glue
+        self._starts: dict[int, int] = {}
+        at = done = 0
+        for (start, length), _ in marks:
+            self._starts[at] = done
+            done += start - at
+            at = start + length
+        self._starts[at] = done
+        self._offset = 0
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._offset = offset
+        return offset
+
+    def read(self, size: int) -> bytes:
+        first = self._starts[self._offset]
+        return self._glue[first : first + size]

@@ -1,0 +1,125 @@
+"""Coded uploads: a checkpoint as parts, differences to an earlier version of it, and a recipe.
+
+Owns: which files are coded, and which earlier version their parts are coded against. The bytes are ``content``'s.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
+
+from dreamlake.blobs import Blobs
+from dreamlake.catalog.fold import Fold
+from dreamlake.content import chunking, codecs, matching
+from dreamlake.content.assembled import Assembled
+from dreamlake.content.chunking import MIN_FILE, Plan
+from dreamlake.content.codecs import Base
+from dreamlake.content.containers import Odd, Source, detect
+from dreamlake.content.ingest import Coded, ingest
+from dreamlake.content.staging import Progress
+from dreamlake.errors import LakeError
+from dreamlake.model import split_key
+from dreamlake.operations.context import Store
+
+MAX_CANDIDATES = 3  # earlier files whose recipes are read to find the best base
+
+
+def code(
+    store: Store,
+    view: Fold,
+    key: str,
+    file: BinaryIO,
+    size: int,
+    *,
+    encoding: str,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Coded | None:
+    """Stage a file as parts and a recipe, or None when it is better stored whole.
+
+    Args:
+        view: the session that it goes to: where earlier versions are looked for.
+        file: a seekable binary stream; its position is changed.
+        encoding: "raw" codes nothing, "auto" containers of tensors, "coded" every large file.
+    """
+    if encoding == "raw" or size < MIN_FILE:
+        return None
+    plan = _plan(file, size, encoding)
+    if plan is None:
+        return None
+    bases = Earlier(store.blobs, plan, candidates(view, key))
+    try:
+        return ingest(Source(file, size), plan, store.blobs, bases=bases, workers=workers, progress=progress)
+    except Odd:  # the file ended early: the caller finds that it changed
+        return None
+
+
+def _plan(file: BinaryIO, size: int, encoding: str) -> Plan | None:
+    if encoding == "coded":
+        return chunking.plan_file(file, size)
+    layout = detect(Source(file, size))
+    return chunking.plan_layout(layout) if layout is not None else None
+
+
+def candidates(view: Fold, key: str) -> Iterator[tuple[str, int]]:
+    """(digest, size) of files that may be earlier versions of the one at ``key``, the likeliest first.
+
+    The newest version at the same path; then the newest files with the same suffix in the same folder, then anywhere.
+    """
+    current = view.current_at(key)
+    if current is not None:
+        yield current.digest, current.size_bytes
+    folder, name = split_key(key)
+    suffix = os.path.splitext(name)[1]
+    elsewhere: list[tuple[str, int]] = []
+    for row in view.newest(MIN_FILE, suffix):
+        if row.key == key:
+            continue
+        if split_key(row.key)[0] == folder:
+            yield row.digest, row.size_bytes
+        elif len(elsewhere) < MAX_CANDIDATES:
+            elsewhere.append((row.digest, row.size_bytes))
+    yield from elsewhere
+
+
+class Earlier:
+    """``ingest.Bases`` from the candidate whose parts match most of the plan. Any thread may ask."""
+
+    def __init__(self, blobs: Blobs, plan: Plan, found: Iterable[tuple[str, int]]) -> None:
+        self._blobs = blobs
+        self._lock = threading.Lock()
+        self._depths: dict[str, int] = {}
+        self._content: Assembled | None = None
+        self._match: list[int | None] = []
+        best = 0
+        tried: set[str] = set()
+        for digest, size in found:
+            if len(tried) >= MAX_CANDIDATES:
+                break
+            if digest in tried:
+                continue
+            tried.add(digest)
+            try:
+                content = Assembled(blobs, digest, size)
+            except (LakeError, OSError):
+                continue  # stored whole, or gone
+            matched = matching.match(plan.parts, content.recipe.parts)
+            covered = sum(p.size for p, i in zip(plan.parts, matched, strict=True) if i is not None)
+            if covered > best:
+                best, self._content, self._match = covered, content, matched
+
+    def base_for(self, number: int) -> Base | None:
+        earlier = self._match[number] if self._content is not None else None
+        if earlier is None or self._content is None:
+            return None
+        part = self._content.recipe.parts[earlier]
+        try:
+            return codecs.read_base(*codecs.shallow_base(part.key, part.size, self._fetch), self._fetch)
+        except LakeError:
+            return None  # damaged or gone: then this version stands on its own
+
+    def _fetch(self, key: str) -> bytes:
+        with self._blobs.open(key) as stream:
+            return stream.read(codecs.MAX_PART + (1 << 17))
