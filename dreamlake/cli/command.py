@@ -1,0 +1,129 @@
+"""What every verb shares: the options ``--lake``, ``--json``, ``--dry-run``, and how the lake is found and opened."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dreamlake.cli.output import Output
+
+if TYPE_CHECKING:
+    from dreamlake.files import Files
+    from dreamlake.lake import Lake
+    from dreamlake.model import SessionKey
+
+__all__ = ["Run", "verb"]
+
+
+class Run:
+    """One call of a verb: where the lake is, how to print, and whether anything may be changed.
+
+    Attributes:
+        out: prints, for people or as JSON lines.
+        dry: True when the verb must only say what it would do.
+    """
+
+    def __init__(self, lake_dir: str | None, as_json: bool, dry: bool) -> None:
+        self._lake_dir, self.dry = lake_dir, dry
+        self.out = Output(as_json)
+
+    @functools.cached_property
+    def root(self) -> str:
+        """The lake's root folder, which need not exist."""
+        return find_root(self._lake_dir)
+
+    @functools.cached_property
+    def lake(self) -> Lake:
+        """The lake. Raises ``NotFound`` when there is none."""
+        from dreamlake.lake import open_lake
+
+        return open_lake(self.root)
+
+    def files(self, key: SessionKey) -> Files:
+        """The files of an existing session; nothing is created. Raises ``NotFound`` with the nearest name."""
+        from dreamlake.errors import StateError
+        from dreamlake.files import Files
+
+        lake = self.lake
+        self.need_session(key)
+
+        def guard(write: bool) -> None:
+            if write and lake.info(key).write_protected:
+                raise StateError(f"session {key} is write-protected")
+
+        return Files(lake.store, key, guard)
+
+    def need_session(self, key: SessionKey) -> None:
+        """Raises ``NotFound`` unless the session exists."""
+        from dreamlake.errors import NotFound
+
+        info = self.lake.info(key)
+        if info.exists:
+            return
+        if info.dropped_at is not None:
+            raise NotFound(f"session {key} was dropped from the lake in {self.root}", path=str(key))
+        names = [str(known) for known in self.lake.store.catalog.sessions()]
+        raise NotFound(f"no session {str(key)!r} in the lake in {self.root}{nearest(str(key), names)}", path=str(key))
+
+    def workspace(self, name: str) -> list[SessionKey]:
+        """The existing sessions of a workspace. Raises ``NotFound``."""
+        from dreamlake.errors import NotFound
+
+        sessions = [info.key for info in self.lake.sessions()]
+        found = [key for key in sessions if key.workspace == name]
+        if not found:
+            hint = nearest(name, sorted({key.workspace for key in sessions}))
+            raise NotFound(f"no workspace {name!r} in the lake in {self.root}{hint}", path=name)
+        return found
+
+
+def find_root(given: str | None) -> str:
+    """The lake's root folder: given, of the environment, of the lake around the current folder, or configured."""
+    from dreamlake import config
+
+    if given is None and not os.environ.get("DREAMLAKE_LOCAL_PATH"):
+        here = os.getcwd()
+        while True:
+            if os.path.exists(os.path.join(here, ".dreamlake", "store.json")):
+                return here
+            parent = os.path.dirname(here)
+            if parent == here:
+                break
+            here = parent
+    return config.local_path(given)
+
+
+def nearest(name: str, names: list[str]) -> str:
+    """A hint at the name that was probably meant, or nothing."""
+    import difflib
+
+    near = difflib.get_close_matches(name, names, 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def verb(*, changes: bool = False) -> Callable[[Callable[..., Any]], click.Command]:
+    """Make a function a verb: it is called with a ``Run`` and its own options; its docstring is the help.
+
+    Args:
+        changes: it changes something, and therefore takes ``--dry-run``.
+    """
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        @functools.wraps(function)
+        def call(lake_dir: str | None, as_json: bool, dry_run: bool = False, **options: Any) -> Any:
+            given = lake_dir if lake_dir is not None else click.get_current_context().find_root().obj
+            return function(Run(given, as_json, dry_run), **options)
+
+        command = click.command(function.__name__)(call)
+        command.params.append(click.Option(["--lake", "lake_dir"], metavar="DIR", help="Root folder of the lake."))
+        command.params.append(click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object a line."))
+        if changes:
+            text = "Say what would be done; change nothing."
+            command.params.append(click.Option(["--dry-run", "-n"], is_flag=True, help=text))
+        return command
+
+    return decorate

@@ -1,0 +1,150 @@
+"""Verbs that show one thing closely: ``info``, ``history``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from dreamlake.cli.addresses import ADDRESS, Address
+from dreamlake.cli.command import Run, verb
+from dreamlake.cli.output import count, local_time, pairs_of, size
+from dreamlake.cli.selecting import is_single, session_record
+from dreamlake.errors import NotFound
+
+
+@verb()
+@click.argument("what", type=ADDRESS, required=False)
+def info(run: Run, what: Address | None) -> None:
+    """Show all that is known of the lake, a workspace, a session, a folder or a file."""
+    if what is None:
+        _lake(run)
+    elif what.session is None:
+        _workspace(run, what.workspace)
+    elif what.path is None or what.path.strip("/") == "":
+        run.need_session(what.key)
+        _session(run, what)
+    else:
+        run.need_session(what.key)
+        if is_single(run, what):
+            _file(run, what)
+        else:
+            _folder(run, what)
+
+
+def _lake(run: Run) -> None:
+    rows = [session_record(run, info) for info in run.lake.sessions()]
+    value = {
+        "root": run.lake.root,
+        "storeId": run.lake.store_id,
+        "workspaces": len({row["workspace"] for row in rows}),
+        "sessions": len(rows),
+        "files": sum(row["files"] for row in rows),
+        "sizeBytes": sum(row["sizeBytes"] for row in rows),
+    }
+    run.out.record(value)
+    run.out.facts(
+        [
+            ("lake", value["root"]),
+            ("store id", value["storeId"]),
+            ("workspaces", f"{value['workspaces']:,}"),
+            ("sessions", f"{value['sessions']:,}"),
+            ("files", f"{value['files']:,}, {size(value['sizeBytes'])}"),
+        ]
+    )
+
+
+def _workspace(run: Run, workspace: str) -> None:
+    run.workspace(workspace)
+    rows = [session_record(run, info) for info in run.lake.sessions() if info.key.workspace == workspace]
+    files, total = sum(row["files"] for row in rows), sum(row["sizeBytes"] for row in rows)
+    run.out.record({"workspace": workspace, "sessions": len(rows), "files": files, "sizeBytes": total})
+    run.out.facts(
+        [("workspace", workspace), ("sessions", f"{len(rows):,}"), ("files", f"{files:,}, {size(total)}")],
+    )
+
+
+def _session(run: Run, what: Address) -> None:
+    value = session_record(run, run.lake.info(what.key))
+    run.out.record(value)
+    run.out.facts(
+        [
+            ("session", value["sessionId"]),
+            ("description", value["description"] or ""),
+            ("tags", ", ".join(value["tags"])),
+            ("folder", value["folder"] or ""),
+            ("metadata", pairs_of(value["metadata"])),
+            ("files", f"{value['files']:,}, {size(value['sizeBytes'])}"),
+            ("created", local_time(value["createdAt"])),
+            ("updated", local_time(value["updatedAt"])),
+            ("write-protected", "yes" if value["writeProtected"] else ""),
+            ("on disk", run.lake.session_folder(what.key)),
+        ]
+    )
+
+
+def _file(run: Run, what: Address) -> None:
+    files = run.files(what.key)
+    value: dict[str, Any] = {**files.get(what.file), "aliases": files.aliases(what.file)}
+    run.out.record(value)
+    run.out.facts(
+        [
+            ("file", f"{what.key}:{value['path'].rstrip('/')}/{value['filename']}"),
+            ("description", value["description"] or ""),
+            ("tags", ", ".join(value["tags"])),
+            ("metadata", pairs_of(value["metadata"])),
+            ("size", f"{size(value['sizeBytes'])} ({value['sizeBytes']:,} bytes)"),
+            ("type", value["contentType"]),
+            ("checksum", value["checksum"]),
+            ("version", f"v{value['version']}"),
+            ("aliases", ", ".join(f"{name} = v{number}" for name, number in value["aliases"].items())),
+            ("uploaded", local_time(value["uploadedAt"])),
+            ("updated", local_time(value["updatedAt"])),
+            ("id", value["id"]),
+        ]
+    )
+
+
+def _folder(run: Run, what: Address) -> None:
+    from dreamlake.model import folder_path
+
+    files = run.files(what.key)
+    try:
+        folder = folder_path(what.file)
+        rows = files.list(path=folder)
+    except ValueError:
+        folder, rows = what.file, []
+    if not rows:
+        raise NotFound(f"no file or folder {what.file!r} in session {what.key}", path=what.file)
+    total = sum(row["sizeBytes"] for row in rows)
+    run.out.record({"sessionId": str(what.key), "path": folder, "files": len(rows), "sizeBytes": total})
+    run.out.facts([("folder", f"{what.key}:{folder}"), ("files", f"{len(rows):,}, {size(total)}")])
+
+
+@verb()
+@click.argument("file", type=ADDRESS)
+def history(run: Run, file: Address) -> None:
+    """List the versions of a file, newest first, of a deleted one too.
+
+    An older version is named WORKSPACE/SESSION:/path@v2; restore makes it the newest again.
+    """
+    files = run.files(file.key)
+    rows = files.history(file.file)
+    run.out.records(rows)
+    named: dict[int, list[str]] = {}
+    if files.exists(file.file):
+        for name, number in files.aliases(file.file).items():
+            named.setdefault(number, []).append(name)
+    run.out.table(
+        ["VERSION", "SIZE", "UPLOADED", "DELETED", "CHECKSUM", "ALIASES", "TAGS", "DESCRIPTION"],
+        [
+            (
+                f"v{row['version']}", size(row["sizeBytes"]), local_time(row["uploadedAt"]),
+                local_time(row["deletedAt"]), row["checksum"][:12], ", ".join(named.get(row["version"], [])),
+                ", ".join(row["tags"]), row["description"] or "",
+            )
+            for row in rows
+        ],
+        right=["VERSION", "SIZE"],
+    )  # fmt: skip
+    run.out.line(count(len(rows), "version"))

@@ -1,0 +1,90 @@
+"""Verbs about the command itself: ``help``, ``completion``."""
+
+from __future__ import annotations
+
+import click
+
+from dreamlake.errors import InvalidInput
+
+TOPICS = {
+    "addresses": """\
+How files are named
+
+  vision                               a workspace
+  vision/run 1                         a session
+  vision/run 1:/models/best.pth        a file
+  vision/run 1:/models                 a folder and all below it
+  vision/run 1:/models/*.pth           a glob; * stays in one folder, ** crosses folders
+  vision/run 1:/models/best.pth@v3     version 3 of a file
+  vision/run 1:/models/best.pth@best   the version that the alias best names
+
+The first slash ends the workspace and the first ':/' after it ends the session, so the name of a session may hold
+spaces and colons. A path begins with a slash. A file that really exists under a name is meant before the name is
+taken for a glob, a version or an alias. Quote addresses with spaces, '*', '?' or '[' for the shell.
+""",
+    "exit-codes": """\
+Exit codes (stable)
+
+    0  done
+    1  the system said no: disk full, permission denied, network down
+    2  wrong use or input; nothing was changed
+    3  not found: no such file, session, version, alias or lake; or content that is no longer stored
+    4  conflict: a name is taken, or a local file was edited; it was left alone
+    5  damaged content; your files were left alone
+    6  the session is write-protected
+    7  written by a newer release, or not a lake
+    8  a collector revoked the work again and again; run it again
+    9  a check found something that is not as it should be
+  130  interrupted (Ctrl-C); nothing is half done
+  141  the reader of the output went away
+""",
+    "environment": """\
+Environment
+
+  DREAMLAKE_LOCAL_PATH      root folder of the lake (--lake beats it)
+  DREAMLAKE_MAX_FILE_BYTES  largest file that may be uploaded (default 5 GiB)
+  DREAMLAKE_CONFIG          configuration file (default ~/.config/dreamlake/config.toml)
+  DREAMLAKE_PROGRESS=0      no progress bars
+  TZ                        time zone in which times are shown and read
+""",
+}
+_SHELLS = ["bash", "zsh", "fish"]
+
+
+@click.command()
+@click.argument("topic", required=False)
+@click.pass_context
+def help(ctx: click.Context, topic: str | None) -> None:
+    """Show help on a verb, or on addresses, exit-codes or environment."""
+    root = ctx.find_root()
+    group = root.command
+    if topic is None:
+        click.echo(root.get_help())
+        click.echo(f"Topics of dreamlake help: {', '.join(TOPICS)}.")
+    elif topic in TOPICS:
+        click.echo(TOPICS[topic], nl=False)
+    else:
+        command = group.get_command(root, topic) if isinstance(group, click.Group) else None
+        if command is None:
+            raise InvalidInput(f"no help on {topic!r}; topics are {', '.join(TOPICS)} and every verb")
+        with click.Context(command, info_name=topic, parent=root) as inner:
+            click.echo(command.get_help(inner))
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(_SHELLS))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print the completion script for a shell.
+
+    \b
+    bash:  eval "$(dreamlake completion bash)"      in ~/.bashrc
+    zsh:   eval "$(dreamlake completion zsh)"       in ~/.zshrc
+    fish:  dreamlake completion fish > ~/.config/fish/completions/dreamlake.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    if found is None:
+        raise InvalidInput(f"no completion for {shell}")
+    click.echo(found(ctx.find_root().command, {}, "dreamlake", "_DREAMLAKE_COMPLETE").source())
