@@ -35,6 +35,10 @@ class Bases(Protocol):
         """What part ``number`` may be coded against; None for nothing. Called by several threads."""
         ...
 
+    def coded(self, part: Base) -> None:
+        """A part was coded or found stored; it may be the base of a later one. Called by several threads."""
+        ...
+
 
 @dataclass
 class Form:
@@ -227,10 +231,14 @@ class _Ingest:
         stored = rely_on_part(self._blobs, key, len(plain), resurrect=False)
         if stored is not None:
             self._forms[key].needs = tuple(stored)
+            if self._bases:
+                self._bases.coded(Base(key, plain, len(stored) - 1))
             return key
         base = self._bases.base_for(number) if self._bases else None
         coded = codecs.encode_part(plain, self._plan.parts[number].width, base, effort=self._effort)
         staged = self._stage(key, coded.stored)
+        if self._bases:
+            self._bases.coded(Base(key, plain, coded.depth))
         with self._lock:
             form = self._forms[key]
             if coded.base is not None and base is not None:

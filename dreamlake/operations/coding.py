@@ -6,14 +6,12 @@ Owns: which files are coded, and which earlier version their parts are coded aga
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-from dreamlake.blobs import Blobs
 from dreamlake.catalog.fold import Fold
 from dreamlake.content import chunking, codecs, matching
-from dreamlake.content.assembled import Assembled
+from dreamlake.content.assembled import Assembled, part_head, stored_part
 from dreamlake.content.chunking import MIN_FILE, Plan
 from dreamlake.content.codecs import Base
 from dreamlake.content.containers import Odd, Source, detect
@@ -49,7 +47,7 @@ def code(
     plan = _plan(file, size, encoding)
     if plan is None:
         return None
-    bases = Earlier(store.blobs, plan, candidates(view, key))
+    bases = Earlier(store, plan, candidates(view, key))
     try:
         return ingest(Source(file, size), plan, store.blobs, bases=bases, workers=workers, progress=progress)
     except Odd:  # the file ended early: the caller finds that it changed
@@ -87,10 +85,8 @@ def candidates(view: Fold, key: str) -> Iterator[tuple[str, int]]:
 class Earlier:
     """``ingest.Bases`` from the candidate whose parts match most of the plan. Any thread may ask."""
 
-    def __init__(self, blobs: Blobs, plan: Plan, found: Iterable[tuple[str, int]]) -> None:
-        self._blobs = blobs
-        self._lock = threading.Lock()
-        self._depths: dict[str, int] = {}
+    def __init__(self, store: Store, plan: Plan, found: Iterable[tuple[str, int]]) -> None:
+        self._blobs, self._recent = store.blobs, store.recent
         self._content: Assembled | None = None
         self._match: list[int | None] = []
         best = 0
@@ -102,7 +98,7 @@ class Earlier:
                 continue
             tried.add(digest)
             try:
-                content = Assembled(blobs, digest, size)
+                content = Assembled(store.blobs, digest, size)
             except (LakeError, OSError):
                 continue  # stored whole, or gone
             matched = matching.match(plan.parts, content.recipe.parts)
@@ -116,10 +112,11 @@ class Earlier:
             return None
         part = self._content.recipe.parts[earlier]
         try:
-            return codecs.read_base(*codecs.shallow_base(part.key, part.size, self._fetch), self._fetch)
+            key, size = codecs.shallow_base(part.key, part.size, lambda k: part_head(self._blobs, k))
+            found = self._recent.take(key) or codecs.read_base(key, size, lambda k: stored_part(self._blobs, k))
+            return found._replace(before=None)  # a copy may be stored anew on another base: rely on one link only
         except LakeError:
             return None  # damaged or gone: then this version stands on its own
 
-    def _fetch(self, key: str) -> bytes:
-        with self._blobs.open(key) as stream:
-            return stream.read(codecs.MAX_PART + (1 << 17))
+    def coded(self, part: Base) -> None:
+        self._recent.put(part)

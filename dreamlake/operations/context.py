@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dreamlake.blobs import Blobs
 from dreamlake.catalog import Catalog
+from dreamlake.content.recent import RecentParts
 from dreamlake.errors import InvalidInput
 from dreamlake.model import DEFAULT_MAX_FILE_BYTES
 from dreamlake.ports import Ports
@@ -23,6 +24,7 @@ class Store:
         root: the lake's folder (materialized trees live in it), or None where there is none.
         encoding: how uploads are stored unless they say: "auto" codes containers of tensors, "coded" every large file,
             "raw" nothing.
+        recent: plain parts of the last uploads of this process.
         scratch: folder for small caches and scratch files of this machine, or None.
     """
 
@@ -33,6 +35,7 @@ class Store:
     scratch: str | None = None
     max_file_bytes: int = DEFAULT_MAX_FILE_BYTES
     encoding: str = DEFAULT_ENCODING
+    recent: RecentParts = field(default_factory=RecentParts, repr=False, compare=False)
 
 
 def check_encoding(encoding: str | None, default: str | None) -> Any:
