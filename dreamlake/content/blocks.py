@@ -38,10 +38,11 @@ if TYPE_CHECKING:
     Words = NDArray[Any]
     Bytes = NDArray[np.uint8]
 
-__all__ = ["BLOCK", "MIN_GROUP", "Past", "Way", "decode_block", "encode_block", "planes_of"]
+__all__ = ["BLOCK", "MAX_GROUPS", "Past", "Way", "decode_block", "encode_block", "planes_of"]
 
 BLOCK = 4 << 20  # bytes; a multiple of SUB words of every width
-MIN_GROUP = 1 << 14  # words; smaller classes share a group with the next
+MAX_GROUPS = 64  # that a writer makes; smaller classes share a group with the next
+_MIN_GROUP = 1 << 12  # words
 NONE, ROTATE, DIFFERENCE, EXTRAPOLATION = range(4)
 ORDERED, VERBATIM, TREND = 4, 8, 16
 _HEAD = Struct("<IBBBB")
@@ -206,12 +207,13 @@ def _groups(words: Words, past: Past, way: Way) -> list[tuple[int, int, list[Wor
 
 
 def _group_bounds(counts: list[int]) -> list[tuple[int, int]]:
-    """(last class, words) of each group: neighbouring classes until there are MIN_GROUP words."""
+    """(last class, words) of each group: neighbouring classes until there are words enough."""
+    least = max(_MIN_GROUP, sum(counts) // MAX_GROUPS)
     bounds: list[tuple[int, int]] = []
     count = 0
     for label, more in enumerate(counts):
         count += more
-        if count >= MIN_GROUP:
+        if count >= least:
             bounds.append((label, count))
             count = 0
     if count or not bounds:

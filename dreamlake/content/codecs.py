@@ -92,7 +92,8 @@ def encode_part(plain: bytes | memoryview, width: int, base: Base | None = None,
         plain: 1 to MAX_PART bytes.
         width: bytes of one element (1, 2, 4, 8), or 0 when the content is not made of numbers.
         base: an earlier version to code the difference to; not used when it does not help, or is MAX_DEPTH deep.
-        effort: 0 is the fastest, 1 also orders by exponent where that saves 3 %, 2 wherever it saves anything.
+        effort: 0 is the fastest; 1 also orders by exponent where that saves 8 %, 2 where it saves 1 %, at two to
+            four times the time of coding and of every later reading.
 
     Raises ``ValueError`` for a size, width or effort out of range.
     """
@@ -108,8 +109,8 @@ def encode_part(plain: bytes | memoryview, width: int, base: Base | None = None,
     return Encoded(plain, "raw", None, 0)
 
 
-def decode_part(stored: bytes | memoryview, size: int, fetch_base: Callable[[str, int], History]) -> bytes:
-    """The plain bytes of one stored form.
+def decode_part(stored: bytes | memoryview, size: int, fetch_base: Callable[[str, int], History]) -> bytes | memoryview:
+    """The plain bytes of one stored form; they may share memory with ``stored``.
 
     Args:
         stored: all stored bytes.
@@ -122,10 +123,10 @@ def decode_part(stored: bytes | memoryview, size: int, fetch_base: Callable[[str
     """
     found = _parse(stored, size)
     if found is None:
-        return bytes(stored)
+        return stored
     payload = memoryview(stored)[found.payload_start :]
     if found.kind == Kind.RAW:
-        return bytes(payload)
+        return payload
     reference = _reference(found)
     past = fetch_base(*reference[:2]) if reference else None
     if reference and (past is None or len(past.plain) != reference[1]):
@@ -237,7 +238,7 @@ def _encode_words(plain: bytes | memoryview, width: int, base: Base | None, effo
     return Encoded(frame.pack(Kind.DIFFERENCE, len(plain), payload, header), "difference", base.key, base.depth + 1)
 
 
-def _decode_words(payload: memoryview, size: int, width: int, history: History | None) -> bytes:
+def _decode_words(payload: memoryview, size: int, width: int, history: History | None) -> memoryview:
     import numpy as np
 
     if width not in WIDTHS:
@@ -254,7 +255,7 @@ def _decode_words(payload: memoryview, size: int, width: int, history: History |
     if len(rest) != size % width:
         raise Corrupt("a coded part with bytes left over or missing")
     out[size - len(rest) :] = np.frombuffer(rest, np.uint8)
-    return out.tobytes()
+    return out.data
 
 
 def _past(history: History, width: int, start: int, count: int) -> blocks.Past:
