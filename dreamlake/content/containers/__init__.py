@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, BinaryIO
 
 from dreamlake.content.containers import gguf, hdf5, numpy_files, safetensors, torch_zip, zips
-from dreamlake.content.containers.layout import Layout, Run, Tensor
+from dreamlake.content.containers.layout import Layout, Run, Tensor, make_layout
 from dreamlake.content.containers.source import Odd, Source
 
 __all__ = ["Layout", "Odd", "Run", "Source", "Tensor", "detect"]
@@ -42,6 +42,9 @@ def _parse(source: Source) -> Layout | None:
         entries = zips.stored_entries(source)
         if any(entry.name.endswith("/data.pkl") for entry in entries):
             return torch_zip.parse(source, entries)
+        weights = [entry for entry in entries if entry.name.endswith(".weights.h5")]
+        if len(weights) == 1:
+            return _keras(source, weights[0])
         return numpy_files.parse_npz(source, entries) if entries else None
     if head.startswith(numpy_files.MAGIC):
         return numpy_files.parse_npy(source)
@@ -52,3 +55,11 @@ def _parse(source: Source) -> Layout | None:
     if safetensors.looks_like(head, source.size):
         return safetensors.parse(source)
     return None
+
+
+def _keras(source: Source, entry: zips.Entry) -> Layout:
+    """A .keras file: a zip with the weights as an HDF5 file inside."""
+    inner = hdf5.parse(source.window(entry.offset, entry.size))
+    runs = [run._replace(offset=run.offset + entry.offset) for run in inner.runs]
+    tensors = [tensor._replace(offset=tensor.offset + entry.offset) for tensor in inner.tensors]
+    return make_layout("keras", source.size, runs, tensors)

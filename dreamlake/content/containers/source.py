@@ -16,15 +16,24 @@ class Odd(Exception):
 class Source:
     """Random access to a file of known size, given as a seekable binary stream or as a buffer (bytes, mmap)."""
 
-    def __init__(self, file: BinaryIO | bytes | bytearray | memoryview | Any, size: int | None = None) -> None:
+    def __init__(
+        self, file: BinaryIO | bytes | bytearray | memoryview | Any, size: int | None = None, base: int = 0
+    ) -> None:
+        self._file, self._base = file, base
         self._stream: Any = None
         if hasattr(file, "read") and not hasattr(file, "madvise"):  # an mmap can do both; its buffer needs no seeking
             self._stream = file
-            self.size = int(self._stream.seek(0, 2)) if size is None else size
+            self.size = int(self._stream.seek(0, 2)) - base if size is None else size
         else:
             buffer: Any = file
-            self._view = memoryview(buffer)
+            self._view = memoryview(buffer)[base:]
             self.size = len(self._view) if size is None else min(size, len(self._view))
+
+    def window(self, offset: int, size: int) -> Source:
+        """A stretch of this source as a source of its own. Raises ``Odd`` when it does not lie within."""
+        if offset < 0 or size < 0 or offset + size > self.size:
+            raise Odd(f"{size} bytes at {offset}")
+        return Source(self._file, size, self._base + offset)
 
     def read(self, offset: int, size: int) -> bytes:
         """Exactly these bytes. Raises ``Odd`` when they do not lie within the file, or are more than MAX_READ."""
@@ -32,7 +41,7 @@ class Source:
             raise Odd(f"{size} bytes at {offset}")
         if self._stream is None:
             return bytes(self._view[offset : offset + size])
-        self._stream.seek(offset)
+        self._stream.seek(self._base + offset)
         data = b""
         while len(data) < size:
             piece = self._stream.read(size - len(data))
@@ -48,7 +57,7 @@ class Source:
         if self._stream is None:
             target[:] = self._view[offset : offset + len(target)]
             return
-        self._stream.seek(offset)
+        self._stream.seek(self._base + offset)
         done = 0
         while done < len(target):
             piece = self._stream.read(len(target) - done)

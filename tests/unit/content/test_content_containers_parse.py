@@ -236,6 +236,15 @@ def test_hdf5() -> None:
     assert "packed" not in tensors and "big_endian" not in tensors
 
 
+def test_keras() -> None:
+    inner = golden("weights.h5")
+    data = zipped({"metadata.json": b"{}", "config.json": b"{}" * 100, "model.weights.h5": inner})
+    assert layout_of(data).kind == "keras"
+    alone, inside = found(inner), found(data)
+    assert list(alone) == list(inside) and all((alone[name] == inside[name]).all() for name in alone)
+    assert detect(zipped({"model.weights.h5": inner[:3000]})) is None
+
+
 def test_a_pickle_is_read_not_run(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> Any:
