@@ -266,15 +266,12 @@ class FolderCatalog:
         with contextlib.suppress(FileNotFoundError, LakeError):
             self._read(session, number)
             return False
-        if not self._numbers(session, number + 1):
+        damaged = self._exists(session, number)
+        if not damaged and not self._numbers(session, number + 1):
             return False
         if record is None:
-            try:
-                self._fs.lstat(path)
-                return False  # damaged, not missing: what it held may yet be found elsewhere
-            except FileNotFoundError:
-                if self._tail(session).fold.n >= number:
-                    return False
+            if damaged or self._tail(session).fold.n >= number:
+                return False  # what it held may yet be found elsewhere, or is known to a checkpoint
             made = iso(self._ports.now())
             record = Record(self._ports.new_id(), self._ports.owner(), session, made, (), ({"op": "noop"},))
         return put_back(self._ports, self._root, path, record, f"{session.sid}.{number}")

@@ -34,6 +34,7 @@ PENDING_FIRST = True  # False: read commits before claims
 FRESH_BATCH = True  # False: all runs condemn under one name
 BARRIER = True  # False: remove before what was read is durable
 
+Rows = list[tuple[str, int]]
 Progress = Callable[[str, int, int], None]  # phase, done, total (0: not known)
 
 
@@ -98,7 +99,7 @@ class _Run:
         self.marks = Marks(store, self._now, keep_deleted_s, report)
         self._refs = self.marks.refs
         self._ignored: frozenset[str] = frozenset()  # claims that a dry run would revoke
-        self._suspects = Packed(8)  # live copies that nothing seemed to refer to, with their size
+        self._copies = Packed(8)  # live copies, with their size; later only those that this run has condemned
         self._leftovers = Packed(12)  # condemned copies of earlier runs: size, and number of the batch
         self._batches: list[str] = []
         stamp = f"{self._now:%Y%m%dT%H%M%SZ}"
@@ -136,29 +137,35 @@ class _Run:
         self.report.sessions = len(sessions)
         for done, session in enumerate(sessions):
             self._progress("scan", done, len(sessions))
-            self.marks.read_session(session, plan=True)
+            self.marks.read_session(session)
         numbers: dict[str, int] = {}
         for done, copy in enumerate(self.store.blobs.copies()):
             if done % 1000 == 0:
                 self._progress("list", done, 0)
+            self.marks.contents.note(copy.key)
             if copy.batch is None:
-                self._weigh(copy)
-                continue
-            number = numbers.setdefault(copy.batch, len(numbers))
-            self._leftovers.add(copy.key, number << 64 | copy.size)
-            self._foresee(copy)
+                self._copies.add(copy.key, copy.size)
+            else:
+                number = numbers.setdefault(copy.batch, len(numbers))
+                self._leftovers.add(copy.key, number << 64 | copy.size)
         self._batches = list(numbers)
+        self.marks.expand(self._copies)
+        self._weigh()
 
-    def _weigh(self, copy: Copy) -> None:
-        reason = self._refs.reason(copy.key)
-        if reason is not None and reason.keeps:
-            self.report.stays(reason, copy.size)
-            return
-        self._suspects.add(copy.key, copy.size)
-        self.report.condemned.add(copy.size)
-        if reason is not Reason.EXPIRED:
-            self.report.unexplained.add(copy.size)
-        self._foresee(copy._replace(batch=self._batch))
+    def _weigh(self) -> None:
+        for shard in self._copies.shards():
+            for key, size in self._copies.rows(shard):
+                reason = self._refs.reason(key)
+                if reason is not None and reason.keeps:
+                    self.report.stays(reason, size)
+                    continue
+                self.report.condemned.add(size)
+                if reason is not Reason.EXPIRED:
+                    self.report.unexplained.add(size)
+                self._foresee(Copy(key, self._batch, size))
+        for shard in self._leftovers.shards():
+            for copy in self._adopted(list(self._leftovers.rows(shard))):
+                self._foresee(copy)
 
     def _foresee(self, copy: Copy) -> None:
         """What a dry run expects to become of a condemned copy."""
@@ -177,11 +184,14 @@ class _Run:
 
     def free(self) -> None:
         self.report.condemned = Tally()  # so far it was what the survey expected
-        if not self._suspects.shards() and not self._leftovers.shards():
-            return
         if not RECHECK_AFTER_CONDEMN:
             self._recheck()
-        self._each("condemn", self._suspects, self._condemn)
+        for outcome in self._each("condemn", self._copies, self._condemn):
+            self._copies.drop(outcome.shard)
+            for key, size in outcome.rows:
+                self._copies.add(key, size)
+        if not self._copies.shards() and not self._leftovers.shards():
+            return
         if self.report.condemned.count:
             self.report.batch = self._batch
         if self.store.blobs.settle_s > 0:  # other hosts may look through a cache (network file systems)
@@ -191,21 +201,25 @@ class _Run:
             self._recheck()
         if BARRIER:
             self.store.catalog.barrier()
-        self._each("remove", self._suspects, self._finish)
-        self._each("adopt", self._leftovers, self._adopt)
+        for phase, rows, work in (("remove", self._copies, self._finish), ("adopt", self._leftovers, self._adopt)):
+            for _ in self._each(phase, rows, work):
+                pass
 
-    def _each(self, phase: str, rows: Packed, work: Callable[[list[tuple[str, int]]], Outcome]) -> None:
+    def _each(self, phase: str, rows: Packed, work: Callable[[Rows], Outcome]) -> Iterator[Outcome]:
+        """Do the work on every shard, in order; what became of them is added to the report."""
         shards = rows.shards()
         outcomes: Iterable[Outcome]
         if self._executor is None:
             outcomes = (work(list(rows.rows(shard))) for shard in shards)
         else:
             outcomes = self._executor.map(lambda shard: work(list(rows.rows(shard))), shards)
-        for done, outcome in enumerate(outcomes):
+        for done, (shard, outcome) in enumerate(zip(shards, outcomes, strict=True)):
             self.report.took(outcome)
             self._progress(phase, done, len(shards))
+            outcome.shard = shard
+            yield outcome
 
-    def _condemn(self, rows: list[tuple[str, int]]) -> Outcome:
+    def _condemn(self, rows: Rows) -> Outcome:
         outcome = Outcome()
         for key, size in rows:
             if self._refs.keeps(key):
@@ -213,6 +227,7 @@ class _Run:
             copy = self.store.blobs.condemn(key, self._batch)
             if copy is not None:
                 outcome.condemned.add(size)
+                outcome.rows.append((key, size))
                 if not CONDEMN:
                     self.store.blobs.settle(copy, keep=False)
         return outcome
@@ -227,11 +242,14 @@ class _Run:
         if not PENDING_FIRST:
             self.marks.read_pending()
 
-    def _finish(self, rows: list[tuple[str, int]]) -> Outcome:
+    def _finish(self, rows: Rows) -> Outcome:
         return self._settle(Copy(key, self._batch, size) for key, size in rows)
 
-    def _adopt(self, rows: list[tuple[str, int]]) -> Outcome:
-        return self._settle(Copy(key, self._batches[packed >> 64], packed & (1 << 64) - 1) for key, packed in rows)
+    def _adopt(self, rows: Rows) -> Outcome:
+        return self._settle(self._adopted(rows))
+
+    def _adopted(self, rows: Rows) -> Iterator[Copy]:
+        return (Copy(key, self._batches[packed >> 64], packed & (1 << 64) - 1) for key, packed in rows)
 
     def _settle(self, copies: Iterator[Copy]) -> Outcome:
         """Each condemned copy: live again if anything refers to it, gone if its time has come, else left (R6)."""

@@ -45,8 +45,10 @@ class LetGo(NamedTuple):
 
 @dataclass
 class Outcome:
-    """What became of the copies of one shard."""
+    """What became of the copies of one shard; ``rows``: those that were condemned."""
 
+    shard: str = ""
+    rows: list[tuple[str, int]] = field(default_factory=list)
     condemned: Tally = field(default_factory=Tally)
     restored: Tally = field(default_factory=Tally)
     freed: Tally = field(default_factory=Tally)

@@ -10,12 +10,14 @@ import contextlib
 from datetime import datetime, timedelta
 
 from dreamlake.catalog.fold import Fold, Kept
-from dreamlake.errors import StateError, UnsupportedFormat
+from dreamlake.content.assembled import recipe_key
+from dreamlake.errors import LakeError, NotFound, StateError, UnsupportedFormat
 from dreamlake.model import SessionKey
 from dreamlake.operations.collection import Collection, LetGo
 from dreamlake.operations.commit import commit
 from dreamlake.operations.context import Store
-from dreamlake.operations.references import Reason, References, Sessions, keys_of, reason_of
+from dreamlake.operations.packed import Packed
+from dreamlake.operations.references import PART, Contents, Reason, References, Sessions, reason_of
 from dreamlake.operations.retention import decisions, rules_of
 from dreamlake.ports import iso
 
@@ -34,6 +36,8 @@ class Marks:
         self._store, self._now, self._kept_s, self._report = store, now, keep_deleted_s, report
         self.cutoff = iso(now - timedelta(seconds=keep_deleted_s) + timedelta(microseconds=1))
         self.refs = References()
+        self.contents = Contents(store.blobs)
+        self._followed: dict[str, Reason] = {}  # parts whose bases were counted, and as what
         self._sessions = Sessions(store)
         self._seen: dict[SessionKey, int] = {}  # records taken into account so far
         self._going: dict[SessionKey, dict[str, bytes]] = {}  # session -> why -> ids of versions to forget
@@ -44,15 +48,19 @@ class Marks:
         A version that was restored, or got an alias, in between is still there afterwards and counts.
         """
         for session, parts in self._going.items():
+            asked: set[str] = set()
             for why, packed in parts.items():
                 ids = packed.decode().split("\n")
+                asked.update(ids)
                 for start in range(0, len(ids), TRIM_IDS):
                     entry = {"op": "trim", "ids": ids[start : start + TRIM_IDS]}
                     if why == "deleted":
                         entry["deleted_before"] = self.cutoff
                     with contextlib.suppress(StateError):  # write-protected just now: then it keeps everything
                         commit(self._store, session, [entry])
-            self.read_session(session, plan=False)
+            for version in self._sessions.view(session).kept():
+                if version.id in asked:
+                    self._count(version.digest, reason_of(version))
         self._going.clear()
 
     def read_pending(self, ignored: frozenset[str] = frozenset()) -> None:
@@ -62,37 +70,35 @@ class Marks:
             if claim.token not in ignored:
                 self._report.claims += 1
                 for key in claim.record.needs:
-                    self.refs.add(key, Reason.PENDING)
+                    self._count(key, Reason.PENDING)
 
-    def read_session(self, session: SessionKey, *, plan: bool) -> None:
-        """Count what the versions of a session need; with ``plan``, decide first which of them may go."""
+    def read_session(self, session: SessionKey) -> None:
+        """Decide which versions of a session may go, and count what the others need."""
         fold = self._sessions.view(session)
-        number = fold.n
+        self._seen[session] = fold.n
         going: dict[str, list[str]] = {"deleted": [], "retention": []}
         waiting: list[str] = []
-        retired = self._retired(fold) if plan else frozenset()
+        retired, frozen = self._retired(fold), fold.info.write_protected
         for version in fold.kept():
             reason = reason_of(version)
-            if plan and not fold.info.write_protected:
-                if version.id in retired:
-                    reason = Reason.RETIRED
-                elif version.deleted_at is not None and version.deleted_at < self.cutoff:
+            if version.id in retired:
+                reason = Reason.RETIRED
+            elif version.deleted_at is not None and not frozen:
+                if version.deleted_at < self.cutoff:
                     reason = Reason.EXPIRED
-            for key in keys_of(version):
-                self.refs.add(key, reason)
+                else:
+                    waiting.append(version.deleted_at)
+            self.refs.add(version.digest, reason)
             if not reason.keeps:
                 why = "deleted" if reason is Reason.EXPIRED else "retention"
                 going[why].append(version.id)
                 self._report.lets_go(_let_go(session, version, why))
-            elif version.deleted_at is not None and not fold.info.write_protected:
-                waiting.append(version.deleted_at)
         if waiting:
             first, last = _later(min(waiting), self._kept_s), _later(max(waiting), self._kept_s)
             so_far = self._report.kept_until or (first, last)
             self._report.kept_until = min(first, so_far[0]), max(last, so_far[1])
         if any(going.values()):
             self._going[session] = {why: "\n".join(ids).encode() for why, ids in going.items() if ids}
-        self._seen[session] = number
         self.read_newer(session)
 
     def _retired(self, fold: Fold) -> frozenset[str]:
@@ -110,8 +116,83 @@ class Marks:
         """Count what later records need; also fails closed on a gap, which a fold does not see."""
         for number, record in self._store.catalog.records(session, self._seen.get(session, 0)):
             for key in record.needs:
-                self.refs.add(key, Reason.LIVE)
+                self._count(key, Reason.LIVE)
             self._seen[session] = number
+
+    def _count(self, key: str, reason: Reason) -> None:
+        """Count a need and all that it needs: a restore names only the content, an upload only the next bases."""
+        self.refs.add(key, reason)
+        if key.startswith(PART):
+            self._follow([key], reason)
+        elif self.contents.has_recipe(key):
+            self._expand(key, reason)
+
+    def expand(self, live: Packed) -> None:
+        """Count what the recipes of all referenced contents need. Called once, after all sessions were read.
+
+        Sessions first, recipes after: a recipe that is stored later belongs to a record that is read later, too, and
+        that names all it needs. ``live``: all live copies.
+        """
+        for digest in self.contents.recipes():
+            reason = self.refs.reason(digest)
+            if reason is not None:
+                self._expand(digest, reason)
+        if any(shard.startswith(PART) for shard in live.shards()):
+            self._look_for_lost(live)
+
+    def _look_for_lost(self, live: Packed) -> None:
+        """Content that is referenced and not stored may be a recipe that got lost: its parts must not follow it."""
+        for shard in self.refs.shards():
+            stored = {key for key, _ in live.rows(shard)}
+            for digest in self.refs.kept(shard):
+                lost = digest not in stored and not self.contents.has_recipe(digest)
+                if lost and len(digest) == 64 and not self._stored_now(digest):
+                    self._keep_every_part(f"the content {digest} is missing")
+                    return
+
+    def _stored_now(self, digest: str) -> bool:
+        for key in (digest, recipe_key(digest)):
+            with contextlib.suppress(NotFound):
+                self._store.blobs.open(key).close()
+                return True
+        return False
+
+    def _keep_every_part(self, why: str) -> None:
+        if self.refs.every_part is None:
+            self.refs.every_part = why
+            self._report.notes.append(f"{why}; every part is kept until it is repaired")
+
+    def _expand(self, digest: str, reason: Reason) -> None:
+        self.refs.add(recipe_key(digest), reason)
+        try:
+            parts = self.contents.parts(digest)
+        except (LakeError, OSError) as error:
+            if reason.keeps:
+                self._keep_every_part(f"the recipe of {digest} cannot be read: {error}")
+            return
+        self._follow(parts, reason)
+
+    def _follow(self, parts: list[str], reason: Reason) -> None:
+        """Count parts and the chains of their bases. One that does not read may need any part (R9)."""
+        waiting = list(parts)
+        while waiting:
+            key = waiting.pop()
+            before = self._followed.get(key)
+            if before is not None and before <= reason:
+                continue
+            self._followed[key] = reason
+            self.refs.add(key, reason)
+            try:
+                base = self.contents.base(key)
+            except NotFound:
+                del self._followed[key]  # lost, or not there yet: then the claim names its base, too
+                continue
+            except (LakeError, OSError) as error:
+                if reason.keeps:
+                    self._keep_every_part(f"the part {key} cannot be read: {error}")
+                continue
+            if base is not None:
+                waiting.append(base)
 
 
 def _let_go(session: SessionKey, version: Kept, why: str) -> LetGo:

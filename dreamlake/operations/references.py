@@ -1,7 +1,9 @@
 """Which blobs are referenced, by what, and for how long: the one home of that question (collection, verify, usage).
 
-A version refers to blobs while the fold keeps it: the current one, its history, and deleted ones until collection
-trims them. A pending claim refers to all it names.
+A version refers to content while the fold keeps it: the current one, its history, and deleted ones until collection
+trims them. A pending claim refers to all it names. Content needs the blob of its digest, or its recipe, the recipe's
+parts and their bases. Whoever makes a stored form depend on other blobs names them all in a record that it commits
+(an upload does), so that a later look at new records finds them without reading recipes again.
 """
 
 from __future__ import annotations
@@ -9,12 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
 
+from dreamlake.blobs import Blobs
 from dreamlake.catalog.fold import Fold, Kept
+from dreamlake.content.assembled import base_key, read_recipe, recipe_key
+from dreamlake.errors import LakeError
 from dreamlake.model import SessionKey
 from dreamlake.operations.context import Store
 from dreamlake.operations.packed import Packed
 
 HELD_FILES = 20_000  # files of folds kept in memory before sessions are released (some 30 MB)
+RECIPE = recipe_key("")
+PART = "b3-"
 
 
 class Reason(IntEnum):
@@ -24,6 +31,7 @@ class Reason(IntEnum):
     HISTORY = 2
     DELETED = 3
     PENDING = 4
+    UNKNOWN = 5  # a part, while some recipe cannot be read
     EXPIRED = 8  # deleted, and longer ago than deleted versions are kept
     RETIRED = 9  # no retention rule keeps it
 
@@ -33,27 +41,96 @@ class Reason(IntEnum):
 
 
 class References:
-    """Blob key -> strongest reason, packed."""
+    """Blob key -> strongest reason, packed.
+
+    Attributes:
+        every_part: why a recipe could not be followed; then no part is ever taken for unreferenced.
+    """
 
     def __init__(self) -> None:
         self._packed = Packed(1, min)
+        self.every_part: str | None = None
 
     def add(self, key: str, reason: Reason) -> None:
         self._packed.add(key, reason)
 
     def reason(self, key: str) -> Reason | None:
         found = self._packed.get(key)
+        if self.every_part is not None and key.startswith(PART) and (found is None or found >= Reason.EXPIRED):
+            return Reason.UNKNOWN
         return None if found is None else Reason(found)
 
     def keeps(self, key: str) -> bool:
         """True while something refers to the blob that is not about to go."""
-        found = self._packed.get(key)
-        return found is not None and found < Reason.EXPIRED
+        reason = self.reason(key)
+        return reason is not None and reason.keeps
+
+    def shards(self) -> list[str]:
+        return self._packed.shards()
+
+    def kept(self, shard: str) -> Iterator[str]:
+        """Keys of one shard that something refers to that is not about to go, nor just claimed."""
+        for digest, reason in self._packed.table(shard).items():
+            if reason < Reason.PENDING:
+                yield shard[:-2] + digest.hex()
 
 
-def keys_of(version: Kept) -> tuple[str, ...]:
-    """The blobs that a version needs."""
-    return (version.digest,)
+class Contents:
+    """Which blobs a content needs besides the one of its digest, given what is stored as a recipe."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+        self._recipes: set[bytes] = set()  # digests of contents that have a recipe
+
+    @classmethod
+    def of(cls, store: Store) -> Contents:
+        """Finds the recipes by listing all copies."""
+        made = cls(store.blobs)
+        for copy in store.blobs.copies():
+            made.note(copy.key)
+        return made
+
+    def note(self, key: str) -> None:
+        """Take note of a stored blob."""
+        if key.startswith(RECIPE):
+            self._recipes.add(bytes.fromhex(key[-64:]))
+
+    def has_recipe(self, digest: str) -> bool:
+        return bool(self._recipes) and bytes.fromhex(digest[-64:]) in self._recipes
+
+    def recipes(self) -> Iterator[str]:
+        """Digests of all contents that have a recipe, in order."""
+        return (digest.hex() for digest in sorted(self._recipes))
+
+    def parts(self, digest: str) -> list[str]:
+        """Keys of the parts in the recipe of a content. Raises ``LakeError`` or ``OSError`` when it does not read."""
+        return list(dict.fromkeys(part.key for part in read_recipe(self._blobs, digest).parts))
+
+    def base(self, part: str) -> str | None:
+        """The part that decoding a part needs. Raises ``LakeError`` or ``OSError`` when its head does not read."""
+        return base_key(self._blobs, part)
+
+    def keys(self, digest: str) -> list[str]:
+        """Everything that reading the content touches or may touch; what does not read is left out."""
+        if not self.has_recipe(digest):
+            return [digest]
+        found = dict.fromkeys([digest, recipe_key(digest)])
+        try:
+            waiting = self.parts(digest)
+        except (LakeError, OSError):
+            return list(found)
+        while waiting:
+            part = waiting.pop()
+            if part in found:
+                continue
+            found[part] = None
+            try:
+                base = self.base(part)
+            except (LakeError, OSError):
+                continue
+            if base is not None:
+                waiting.append(base)
+        return list(found)
 
 
 def reason_of(version: Kept) -> Reason:
@@ -93,10 +170,11 @@ def where(session: SessionKey, version: Kept) -> str:
 
 def find_versions(
     store: Store, wanted: Callable[[str], bool], sessions: Iterable[SessionKey] | None = None
-) -> Iterator[tuple[SessionKey, Kept]]:
-    """Every kept version that needs a wanted blob, with its session."""
-    views = Sessions(store)
+) -> Iterator[tuple[SessionKey, Kept, list[str]]]:
+    """Every kept version that needs a wanted blob, with its session and the wanted blobs."""
+    views, contents = Sessions(store), Contents.of(store)
     for session in store.catalog.sessions() if sessions is None else sessions:
         for version in views.view(session).kept():
-            if any(wanted(key) for key in keys_of(version)):
-                yield session, version
+            keys = [key for key in contents.keys(version.digest) if wanted(key)]
+            if keys:
+                yield session, version, keys
