@@ -86,8 +86,12 @@ class Blobs(Protocol):
         """
         ...
 
-    def publish(self, key: str, staged: Staged) -> None:
-        """Make secured bytes the live copy of ``key``, atomically; replaces a copy that is there (same content).
+    def publish(self, key: str, staged: Staged, *, replace: bool = True) -> bool:
+        """Make secured bytes the live copy of ``key``, atomically; True if they are it now.
+
+        A live copy that is there (same content) is replaced, or with ``replace=False`` left alone and False returned.
+        A form that needs another blob for decoding is published with ``replace=False`` only: then what it needs was
+        there before it, and two forms can never come to need each other.
 
         Raises ``ClaimRevoked`` when a collector took the scratch of a process it thought dead.
         """

@@ -97,17 +97,23 @@ class FolderBlobs:
                 continue
         return False
 
-    def publish(self, key: str, staged: Staged) -> None:
+    def publish(self, key: str, staged: Staged, *, replace: bool = True) -> bool:
         path = self._path(key)
+        place = self._fs.rename if replace else self._fs.rename_new
         try:
-            self._fs.rename(staged.handle, path)
+            place(staged.handle, path)
+        except FileExistsError:
+            return False
         except FileNotFoundError:
             self._fs.make_dir(path.rpartition("/")[0])  # a lake copied without its empty folders
             self._fs.fsync_dir(f"{self._root}/blobs")
             try:
-                self._fs.rename(staged.handle, path)
+                place(staged.handle, path)
+            except FileExistsError:
+                return False
             except FileNotFoundError:
                 raise ClaimRevoked(f"scratch file {staged.handle} was taken by a collector") from None
+        return True
 
     def barrier(self, keys: Iterable[str]) -> None:
         if not self.BARRIER:

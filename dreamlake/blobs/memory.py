@@ -57,13 +57,16 @@ class MemoryBlobs:
             data = self.held[key, None]
         return (len(data) == size and key not in self.distrusted) or prove(io.BytesIO(data))
 
-    def publish(self, key: str, staged: Staged) -> None:
+    def publish(self, key: str, staged: Staged, *, replace: bool = True) -> bool:
         with self._lock:
+            if not replace and (check_key(key), None) in self.held:
+                return False
             try:
                 self.held[check_key(key), None] = self.staged.pop(staged.handle)
                 self.distrusted.discard(key)
             except KeyError:
                 raise ClaimRevoked(f"staged bytes {staged.handle} are gone") from None
+            return True
 
     def barrier(self, keys: Iterable[str]) -> None:
         return None

@@ -64,7 +64,7 @@ def rely_on_part(blobs: Blobs, key: str, size: int, *, resurrect: bool = True) -
     while waiting:
         key, size = waiting.pop()
         if key in chain:
-            continue
+            return None  # a part that needs itself: nothing can be decoded
         if not blobs.look(key, _UNKNOWN_SIZE, _part_proof(blobs, key, size), resurrect=resurrect):
             return None
         chain[key] = None
@@ -74,7 +74,7 @@ def rely_on_part(blobs: Blobs, key: str, size: int, *, resurrect: bool = True) -
             return None
         if base is not None:
             waiting.append((base[0], base[1]))
-        if len(chain) > 2 * codecs.MAX_DEPTH + 2:
+        if len(chain) > codecs.MAX_DEPTH + 1:
             return None
     return list(chain)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from dreamlake.catalog import Committed
 from dreamlake.content.chunking import MIN_FILE
-from dreamlake.content.ingest import Coded
+from dreamlake.content.ingest import Coded, Form
 from dreamlake.content.presence import rely, rely_on_part
 from dreamlake.content.staging import Plain, stage_again
 from dreamlake.errors import ClaimRevoked, LakeError, NotFound
@@ -23,6 +23,8 @@ MAX_TRIES = 20
 
 # Mutation switch (SPEC): False looks before it claims, which the simulation must notice.
 CLAIM_FIRST = True
+# Mutation switch: False lets a difference replace a stored part, so that two parts may come to need each other.
+REPLACE_WHOLE_FORMS_ONLY = True
 
 
 def commit(
@@ -136,9 +138,22 @@ def _publish(store: Store, plain: Plain) -> None:
             store.blobs.publish(plain.digest, plain.staged)
             plain.staged = plain.stager = None
         for form in plain.coded.waiting() if plain.coded is not None else ():
-            assert form.staged is not None
-            store.blobs.publish(form.key, form.staged)
-            form.staged = form.stager = None
+            _publish_form(store, plain, form)
     except ClaimRevoked:
-        plain.discard()  # its bytes are gone: the next try stages them again
+        plain.discard()  # its bytes are gone, or do not fit: the next try stages the content whole
         raise
+
+
+def _publish_form(store: Store, plain: Plain, form: Form) -> None:
+    """One blob of a coded content. A difference never replaces what is there, see ``Blobs.publish``.
+
+    Somebody else may have published the part in between; then theirs counts, if the claim names all it needs.
+    """
+    assert form.staged is not None
+    if store.blobs.publish(form.key, form.staged, replace=form.base is None or not REPLACE_WHOLE_FORMS_ONLY):
+        form.staged = form.stager = None
+        return
+    theirs = rely_on_part(store.blobs, form.key, form.size)
+    if theirs is None or not set(plain.keys).issuperset(theirs):
+        raise ClaimRevoked(f"part {form.key} is stored in another form than claimed")
+    form.discard()
