@@ -34,7 +34,7 @@ from dreamlake.model import (
     session_key,
     split_key,
 )
-from dreamlake.operations import search, tree, upload
+from dreamlake.operations import folders, search, tree, upload
 from dreamlake.operations.context import Store
 from dreamlake.operations.download import download as download_version
 from dreamlake.operations.upload import Attributes
@@ -175,11 +175,11 @@ class Files(Savers):
         encoding: str | None,
     ) -> Record:
         limit = self._store.max_file_bytes
-        found = upload.scan_folder(local, include=_patterns(include), ignore=_patterns(ignore), limit=limit)
+        found = folders.scan_folder(local, include=_patterns(include), ignore=_patterns(ignore), limit=limit)
         if not found:
             raise InvalidInput(f"{local} holds no files to upload", path=local)
         with meter(sum(f.size for f in found), f"upload {len(found):,} files") as progress:
-            done = upload.upload_folder(
+            done = folders.upload_folder(
                 self._store, self._session, local, folder, attributes, found, encoding=encoding, progress=progress
             )
         return {

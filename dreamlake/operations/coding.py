@@ -5,8 +5,9 @@ Owns: which files are coded, and which earlier version their parts are coded aga
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from dreamlake.catalog.fold import Fold
@@ -32,6 +33,7 @@ def code(
     size: int,
     *,
     encoding: str,
+    earlier: Sequence[tuple[str, int]] = (),
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Coded | None:
@@ -40,6 +42,7 @@ def code(
     Args:
         view: the session that it goes to: where earlier versions are looked for.
         file: a seekable binary stream; its position is changed.
+        earlier: (digest, bytes) of stored files to try first as its earlier version.
         encoding: "raw" codes nothing, "auto" containers of tensors, "coded" every large file.
     """
     if encoding == "raw" or size < MIN_FILE:
@@ -47,7 +50,7 @@ def code(
     plan = _plan(file, size, encoding)
     if plan is None:
         return None
-    bases = Earlier(store, plan, candidates(view, key))
+    bases = Earlier(store, plan, itertools.chain(earlier, candidates(view, key)))
     try:
         return ingest(Source(file, size), plan, store.blobs, bases=bases, workers=workers, progress=progress)
     except Odd:  # the file ended early: the caller finds that it changed

@@ -78,11 +78,11 @@ def _attempt(
         if plain.size >= MIN_FILE and not plain.waiting and plain.relied is None:
             plain.relied = rely(store.blobs, plain.digest, plain.size, resurrect=False)
     if not CLAIM_FIRST:
-        _provide(store, unique, shown)
+        provide(store, unique, shown)
     claim = store.catalog.claim(session, dict.fromkeys(key for plain in unique for key in plain.keys), entries)
     try:
         if CLAIM_FIRST:
-            _provide(store, unique, shown)
+            provide(store, unique, shown)
         return store.catalog.commit(claim)
     except BaseException:
         with contextlib.suppress(Exception):
@@ -90,7 +90,7 @@ def _attempt(
         raise
 
 
-def _provide(store: Store, needs: Sequence[Plain], shown: Callable[[Plain], str]) -> None:
+def provide(store: Store, needs: Sequence[Plain], shown: Callable[[Plain], str]) -> None:
     """Afterwards every needed content was seen stored at some moment after the claim, durably.
 
     Raises ``ClaimRevoked`` when a content turns out to be stored in blobs that the claim does not name: start again.

@@ -1,0 +1,222 @@
+"""Upload of a folder: its tree in one atomic record; all of it becomes visible at once, or nothing does."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from dreamlake.catalog import Claim
+from dreamlake.catalog.record import MAX_ENTRIES
+from dreamlake.content.staging import SMALL_BYTES, Plain, Progress, SourceStat, check_size, check_source
+from dreamlake.errors import InvalidInput
+from dreamlake.model import SessionKey, Version, file_key
+from dreamlake.operations.commit import commit, provide
+from dreamlake.operations.context import Store, check_encoding
+from dreamlake.operations.statcache import StatCache, began, settled
+from dreamlake.operations.taking import Taker
+from dreamlake.operations.upload import Attributes, put_entry
+
+
+class FolderResult(NamedTuple):
+    """What a folder upload did. ``versions`` are the current ones of all files, in the order of their paths."""
+
+    versions: list[Version]
+    uploaded: int
+    unchanged: int
+    new_bytes: int
+
+
+class FolderFile(NamedTuple):
+    """One file of a folder: its path on disk, its path relative to the folder, its size."""
+
+    path: str
+    relative: str
+    size: int
+
+
+def scan_folder(
+    folder: str, *, include: Sequence[str] = (), ignore: Sequence[str] = (), limit: int
+) -> list[FolderFile]:
+    """All regular files below ``folder``, sorted by relative path.
+
+    Patterns are shell globs matched against the relative path and against the name; ``include`` keeps only what
+    matches, ``ignore`` drops files and whole folders. Symbolic links to files are followed, links to folders are not.
+
+    Raises:
+        InvalidInput: a FIFO, socket or device, a dangling link, a name that cannot be stored, a file over ``limit``,
+            or more than ``MAX_ENTRIES`` files. The message names the file and ``ignore=`` as the way out.
+    """
+    found = sorted(_walk(folder, "", include, ignore, limit), key=lambda f: f.relative)
+    if len(found) > MAX_ENTRIES:
+        raise InvalidInput(
+            f"{folder} holds {len(found):,} files; one upload takes {MAX_ENTRIES:,}. Upload its sub-folders.",
+            path=folder,
+        )
+    return found
+
+
+def _walk(folder: str, prefix: str, include: Sequence[str], ignore: Sequence[str], limit: int) -> Iterator[FolderFile]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            relative = prefix + entry.name
+            if _matches(relative, entry.name, ignore):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(entry.path, relative + "/", include, ignore, limit)
+            elif include and not _matches(relative, entry.name, include):
+                continue
+            elif entry.is_symlink() and os.path.isdir(entry.path):
+                raise InvalidInput(
+                    f"{entry.path} is a link to a folder; upload that folder itself, or ignore={entry.name!r}"
+                )
+            else:
+                try:
+                    size = check_source(entry.path, limit).st_size if not entry.is_file(follow_symlinks=False) else 0
+                    size = size or entry.stat().st_size
+                    check_size(size, limit, entry.path)
+                except InvalidInput as error:
+                    raise InvalidInput(f"{error} (leave it out with ignore={entry.name!r})", path=entry.path) from None
+                yield FolderFile(entry.path, relative, size)
+
+
+def _matches(relative: str, name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(relative, p) or fnmatch.fnmatchcase(name, p.rstrip("/")) for p in patterns)
+
+
+def upload_folder(
+    store: Store,
+    session: SessionKey,
+    folder: str,
+    path: str,
+    attributes: Attributes,
+    files: Sequence[FolderFile],
+    *,
+    encoding: str | None = None,
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> FolderResult:
+    """Store the scanned files of ``folder`` below the logical folder ``path``, in one atomic record.
+
+    A file whose content, tags, metadata and description are those already stored keeps its version.
+    """
+    keys = [file_key(f"{path}/{os.path.dirname(f.relative)}", os.path.basename(f.relative)) for f in files]
+    view = store.catalog.view(session)
+    refused = view.refusal([{"op": "put", "path": key} for key in keys])
+    if refused is not None:
+        raise refused
+    taking = _Taking(store, session, Taker(store, view, check_encoding(encoding, store.encoding), progress), progress)
+    try:
+        plains = taking.take_all(folder, files, keys, workers)
+        current = [view.current_at(key) for key in keys]
+        pairs = enumerate(zip(plains, current, strict=True))
+        changed = [i for i, (plain, version) in pairs if version is None or not _same(version, plain, attributes)]
+        staged = [s for i in changed for s in plains[i].waiting]
+        store.blobs.secure(staged)
+        made: list[Version | None] = []
+        if changed:
+            entries = [put_entry(store, keys[i], plains[i], attributes) for i in changed]
+            made = commit(store, session, entries, [plains[i] for i in changed], shown=lambda p: str(p.source))
+        for i, version in zip(changed, made, strict=True):
+            current[i] = version
+        new_bytes = taking.published_bytes + sum(s.size for s in staged)
+        return FolderResult([v for v in current if v is not None], len(changed), len(files) - len(changed), new_bytes)
+    finally:
+        taking.close()
+
+
+def _same(version: Version, plain: Plain, attributes: Attributes) -> bool:
+    return (
+        version.digest == plain.digest
+        and version.description == attributes.description
+        and list(version.tags) == attributes.tags
+        and version.metadata == attributes.metadata
+    )
+
+
+class _Taking:
+    """Hashes and stages the files of a folder.
+
+    Large files that are coded are published at once, under claims that are never committed, so that the next
+    checkpoint of the folder can be coded against them; the claims hold them until the record names them.
+    """
+
+    def __init__(self, store: Store, session: SessionKey, taker: Taker, progress: Progress | None) -> None:
+        self._store, self._session, self._taker, self._progress = store, session, taker, progress
+        self._plains: list[Plain | None] = []
+        self._claims: list[Claim] = []
+        self.published_bytes = 0
+
+    def close(self) -> None:
+        """Drop what was staged and not published, and let go what was claimed."""
+        for plain in self._plains:
+            if plain is not None:
+                plain.discard()
+        for claim in self._claims:
+            self._store.catalog.revoke(claim.token)
+
+    def take_all(
+        self, folder: str, files: Sequence[FolderFile], keys: Sequence[str], workers: int | None
+    ) -> list[Plain]:
+        cache = StatCache(self._store.ports, self._store.scratch, os.path.realpath(folder))
+        start = began()
+        self._plains = [None] * len(files)
+        large: list[int] = []
+
+        def work(begin: int, end: int) -> None:
+            for i in range(begin, end):
+                facts = SourceStat.of(files[i].path)
+                digest = cache.get(files[i].relative, facts)
+                if digest is not None:
+                    self._plains[i] = Plain(digest, facts[0], files[i].path, facts=facts)
+                    if self._progress:
+                        self._progress(facts[0])
+                elif facts[0] > SMALL_BYTES:
+                    large.append(i)
+                else:
+                    self._plains[i] = self._taker.whole(files[i].path, files[i].path)
+
+        step = max(1, min(64, len(files) // 16))
+        count = workers or min(8, (os.cpu_count() or 1))
+        with ThreadPoolExecutor(count, thread_name_prefix="dreamlake-upload") as pool:
+            jobs = [pool.submit(work, i, min(i + step, len(files))) for i in range(0, len(files), step)]
+            try:
+                for job in jobs:
+                    job.result()
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+        for i in sorted(large, key=lambda i: natural_order(files[i].relative)):  # each uses all cores by itself
+            self._plains[i] = self._take_large(files[i], keys[i])
+        plains = [p for p in self._plains if p is not None]
+        pairs = zip(files, plains, strict=True)
+        fresh = {f.relative: (p.facts, p.digest) for f, p in pairs if p.facts is not None and settled(p.facts, start)}
+        cache.put(fresh)
+        return plains
+
+    def _take_large(self, file: FolderFile, key: str) -> Plain:
+        plain = self._taker.large(file.path, key)
+        if plain.coded is None:
+            return plain
+        try:
+            staged = plain.waiting
+            self._store.blobs.secure(staged)
+            self._claims.append(self._store.catalog.claim(self._session, plain.keys, [{"op": "read"}]))
+            names = plain.keys
+            provide(self._store, [plain], lambda p: file.path)
+            plain.relied, plain.coded = names, None
+            self.published_bytes += sum(s.size for s in staged)
+            self._taker.earlier.insert(0, (plain.digest, plain.size))
+        except BaseException:
+            plain.discard()
+            raise
+        return plain
+
+
+def natural_order(text: str) -> list[tuple[bool, int, str]]:
+    """Sort key that puts epoch_2 before epoch_10."""
+    pieces = re.split(r"([0-9]+)", text)
+    return [(False, int(p), p) if p.isdecimal() and p.isascii() else (True, 0, p) for p in pieces if p]
