@@ -111,7 +111,7 @@ def _would_upload(
     from dreamlake.content.staging import check_source
     from dreamlake.lake import open_lake
     from dreamlake.model import DEFAULT_MAX_FILE_BYTES, file_key
-    from dreamlake.operations.upload import scan_folder
+    from dreamlake.operations.folders import scan_folder
 
     limit = config.max_file_bytes() or DEFAULT_MAX_FILE_BYTES
     folder = dest.path or "/"
