@@ -33,6 +33,7 @@ RECHECK_AFTER_CONDEMN = True  # False: recheck first, then condemn
 PENDING_FIRST = True  # False: read commits before claims
 FRESH_BATCH = True  # False: all runs condemn under one name
 BARRIER = True  # False: remove before what was read is durable
+FORM_BARRIER = True  # False: likewise for stored forms (one that no longer needs its base may not be durable yet)
 
 Rows = list[tuple[str, int]]
 Progress = Callable[[str, int, int], None]  # phase, done, total (0: not known)
@@ -201,6 +202,8 @@ class _Run:
             self._recheck()
         if BARRIER:
             self.store.catalog.barrier()
+        if FORM_BARRIER:
+            self.store.blobs.barrier(self.marks.parts_followed())
         for phase, rows, work in (("remove", self._copies, self._finish), ("adopt", self._leftovers, self._adopt)):
             for _ in self._each(phase, rows, work):
                 pass
