@@ -21,6 +21,7 @@ from dreamlake.model import DEFAULT_MAX_FILE_BYTES, SessionInfo, SessionKey, ses
 from dreamlake.operations.context import DEFAULT_ENCODING, Store, check_encoding
 from dreamlake.ports import Ports, iso
 from dreamlake.progress import meter
+from dreamlake.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -33,7 +34,7 @@ FORMAT = 1
 _SUBDIRS = ("tmp", "pending", "blobs", "sessions", "quarantine", "cache", "placed")
 
 
-class Lake:
+class Lake(Upkeep):
     """An open lake. Made by ``open_lake``; holds no file open and needs no closing.
 
     Attributes:
@@ -182,7 +183,7 @@ def open_lake(
         data = ports.fs.read(f"{base}/store.json")
     except NotADirectoryError:
         raise InvalidInput(f"{root} is not a folder", path=root) from None
-    head = _store_head(data, base)
+    head = store_head(data, base)
     chosen = check_encoding(encoding, os.environ.get("DREAMLAKE_ENCODING") or None)
     store = Store(
         ports=ports,
@@ -229,24 +230,24 @@ def create_store(ports: Ports, root: str) -> None:
     try:
         fs.rename(scratch, f"{root}/{STORE_DIR}")
     except OSError:
-        _remove_scratch(ports, scratch)
+        remove_scratch(ports, scratch)
         fs.stat(f"{root}/{STORE_DIR}/store.json")  # somebody else made it: fine; otherwise the error is real
         return
     fs.fsync_dir(root)
 
 
-def _remove_scratch(ports: Ports, scratch: str) -> None:
+def remove_scratch(ports: Ports, scratch: str) -> None:
+    """Remove what a creation of a store laid out so far. Nothing else is ever in it; what is stays."""
     fs = ports.fs
     with contextlib.suppress(OSError):
         fs.unlink(f"{scratch}/store.json")
-        for shard in range(256):
-            fs.remove_dir(f"{scratch}/blobs/{shard:02x}")
-        for name in _SUBDIRS:
-            fs.remove_dir(f"{scratch}/{name}")
-        fs.remove_dir(scratch)
+    for folder in [*(f"blobs/{shard:02x}" for shard in range(256)), *_SUBDIRS, ""]:
+        with contextlib.suppress(OSError):
+            fs.remove_dir(f"{scratch}/{folder}".rstrip("/"))
 
 
-def _store_head(data: bytes, base: str) -> dict[str, Any]:
+def store_head(data: bytes, base: str) -> dict[str, Any]:
+    """The content of ``store.json``. Raises ``UnsupportedFormat`` for a newer or unreadable one."""
     try:
         head = values.decode(data)
         version, store_id = head["format"], head["store_id"]

@@ -146,6 +146,10 @@ class Blobs(Protocol):
         """Break the tamper mark of the live copy, so that every later ``look`` proves its bytes. False: none live."""
         ...
 
+    def trust(self, key: str) -> bool:
+        """Renew the tamper mark of the live copy, whose bytes the caller has just proven. False: none live."""
+        ...
+
     def sweep(self, abandoned: Callable[[str, float], bool]) -> Space:
         """Remove private scratch for which ``abandoned(name, age in seconds)``; returns what was removed.
 

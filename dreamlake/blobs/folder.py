@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from dreamlake.blobs import Copy, Proof, Space, Staged, check_key, is_key
 from dreamlake.errors import ClaimRevoked, NotFound
-from dreamlake.ports import Ports, Stat, Writer, scan
+from dreamlake.ports import SEALED_MTIME_S, Ports, Stat, Writer, scan
 
 SYNC_FROM = 48  # staged files from which one barrier for the whole file system is cheaper than an fsync each
 SETTLE_S = 150.0  # more than twice the longest time a network file system trusts a cached name (acdirmax, 60 s)
@@ -205,8 +205,14 @@ class FolderBlobs:
         return found
 
     def distrust(self, key: str) -> bool:
+        return self._stamp(key, int(self._ports.now().timestamp()) * 1_000_000_000)
+
+    def trust(self, key: str) -> bool:
+        return self._stamp(key, SEALED_MTIME_S * 1_000_000_000)
+
+    def _stamp(self, key: str, mtime_ns: int) -> bool:
         try:
-            self._fs.touch(self._path(key))
+            self._fs.stamp(self._path(key), mtime_ns)
         except FileNotFoundError:
             return False
         return True

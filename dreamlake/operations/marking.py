@@ -7,6 +7,7 @@ records that are new. Fails closed (R9): whatever does not read raises, and then
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from dreamlake.catalog.fold import Fold, Kept
@@ -140,6 +141,10 @@ class Marks:
         if any(shard.startswith(PART) for shard in live.shards()):
             self._look_for_lost(live)
 
+    def parts_followed(self) -> list[str]:
+        """Parts whose stored forms said which bases are needed."""
+        return list(self._followed)
+
     def _look_for_lost(self, live: Packed) -> None:
         """Content that is referenced and not stored may be a recipe that got lost: its parts must not follow it."""
         for shard in self.refs.shards():
@@ -172,7 +177,7 @@ class Marks:
             return
         self._follow(parts, reason)
 
-    def _follow(self, parts: list[str], reason: Reason) -> None:
+    def _follow(self, parts: Iterable[str], reason: Reason) -> None:
         """Count parts and the chains of their bases. One that does not read may need any part (R9)."""
         waiting = list(parts)
         while waiting:
@@ -192,7 +197,7 @@ class Marks:
                     self._keep_every_part(f"the part {key} cannot be read: {error}")
                 continue
             if base is not None:
-                waiting.append(base)
+                waiting.append(base[0])
 
 
 def _let_go(session: SessionKey, version: Kept, why: str) -> LetGo:

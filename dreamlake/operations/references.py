@@ -8,18 +8,21 @@ parts and their bases. Whoever makes a stored form depend on other blobs names t
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
 
 from dreamlake.blobs import Blobs
 from dreamlake.catalog.fold import Fold, Kept
-from dreamlake.content.assembled import base_key, read_recipe, recipe_key
+from dreamlake.content import codecs
+from dreamlake.content.assembled import part_head, read_recipe, recipe_key
 from dreamlake.errors import LakeError
 from dreamlake.model import SessionKey
 from dreamlake.operations.context import Store
 from dreamlake.operations.packed import Packed
 
 HELD_FILES = 20_000  # files of folds kept in memory before sessions are released (some 30 MB)
+_REMEMBERED = 256  # contents whose blobs are remembered
 RECIPE = recipe_key("")
 PART = "b3-"
 
@@ -81,6 +84,7 @@ class Contents:
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
         self._recipes: set[bytes] = set()  # digests of contents that have a recipe
+        self._keys: dict[str, list[str]] = {}
 
     @classmethod
     def of(cls, store: Store) -> Contents:
@@ -102,34 +106,39 @@ class Contents:
         """Digests of all contents that have a recipe, in order."""
         return (digest.hex() for digest in sorted(self._recipes))
 
-    def parts(self, digest: str) -> list[str]:
-        """Keys of the parts in the recipe of a content. Raises ``LakeError`` or ``OSError`` when it does not read."""
-        return list(dict.fromkeys(part.key for part in read_recipe(self._blobs, digest).parts))
+    def parts(self, digest: str) -> dict[str, int]:
+        """Parts in a recipe -> plain bytes. Raises ``LakeError`` or ``OSError`` when it does not read."""
+        return {part.key: part.size for part in read_recipe(self._blobs, digest).parts}
 
-    def base(self, part: str) -> str | None:
-        """The part that decoding a part needs. Raises ``LakeError`` or ``OSError`` when its head does not read."""
-        return base_key(self._blobs, part)
+    def base(self, part: str) -> tuple[str, int] | None:
+        """The part that decoding a part needs, and its plain bytes. Raises ``LakeError`` or ``OSError``."""
+        found = codecs.base_of(part_head(self._blobs, part))
+        return found[:2] if found else None
 
     def keys(self, digest: str) -> list[str]:
         """Everything that reading the content touches or may touch; what does not read is left out."""
         if not self.has_recipe(digest):
             return [digest]
+        known = self._keys.get(digest)
+        if known is None:
+            if len(self._keys) >= _REMEMBERED:
+                self._keys.clear()
+            known = self._keys[digest] = self._follow(digest)
+        return known
+
+    def _follow(self, digest: str) -> list[str]:
         found = dict.fromkeys([digest, recipe_key(digest)])
         try:
-            waiting = self.parts(digest)
+            waiting = list(self.parts(digest))
         except (LakeError, OSError):
             return list(found)
         while waiting:
             part = waiting.pop()
-            if part in found:
-                continue
-            found[part] = None
-            try:
-                base = self.base(part)
-            except (LakeError, OSError):
-                continue
-            if base is not None:
-                waiting.append(base)
+            if part not in found:
+                found[part] = None
+                with contextlib.suppress(LakeError, OSError):
+                    base = self.base(part)
+                    waiting += [base[0]] if base is not None else []
         return list(found)
 
 

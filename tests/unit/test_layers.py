@@ -19,7 +19,7 @@ RANKS = {
     **dict.fromkeys(["blobs", "catalog", "journal"], 1),
     "content": 2,
     "operations": 3,
-    "lake": 4,
+    **dict.fromkeys(["lake", "upkeep"], 4),
     **dict.fromkeys(["session", "files", "parameters", "logs", "tracks", "savers", "legacy"], 5),
     **dict.fromkeys(["cli", "integrations", "web", "__main__"], 6),
     "": 7,  # dreamlake/__init__.py: names what users import, lazily
