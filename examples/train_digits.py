@@ -9,13 +9,14 @@ A checkpoint every fifth epoch, the best model re-uploaded under one path, param
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
 
-from dreamlake import Session
+from dreamlake import Session, open_lake
 
 
 def weights(model: MLPClassifier, epoch: int) -> dict[str, np.ndarray]:
@@ -52,14 +53,40 @@ def train(session: Session, epochs: int, seed: int = 0) -> None:
     session.log(f"training ended with {best:.1%} of the test digits right")
 
 
+def show(session: Session) -> None:
+    """What is stored, what it saved, and the same files as an ordinary folder tree."""
+    logical = 0
+    print(f"{'file':38} {'versions':>8} {'size':>9}  accuracy")
+    for file in session.files().list():
+        versions = session.files().history(file)
+        logical += sum(version["sizeBytes"] for version in versions)
+        accuracy = f"{file['metadata']['accuracy']:.3f}" if "accuracy" in file["metadata"] else ""
+        name = f"{file['path']}/{file['filename']}"
+        print(f"{name:38} {len(versions):8} {size(file['sizeBytes']):>9}  {accuracy}")
+
+    lake = open_lake(session.local_path)
+    stored = sum(copy.size for copy in lake.store.blobs.copies())
+    print(f"\nall versions: {size(logical)}; stored: {size(stored)}, which is {stored / logical:.0%}\n")
+
+    made = lake.materialize(session.id)
+    folder = Path(made.root, session.id, "files")
+    print(f"{folder.relative_to(Path.cwd())}/  ({made.placed} files placed, {made.unchanged} unchanged)")
+    for path in sorted(folder.rglob("*")):
+        print("    " * len(path.relative_to(folder).parts) + path.name + ("/" if path.is_dir() else ""))
+
+
+def size(amount: int) -> str:
+    """Bytes as people read them."""
+    return f"{amount / 1e6:.1f} MB" if amount >= 1e5 else f"{amount} B"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=20, help="rounds over the training images (default: 20)")
     arguments = parser.parse_args()
     with Session("digits-mlp", "vision", description="MLP on handwritten digits", tags=["example"]) as session:
         train(session, arguments.epochs)
-        for file in session.files().list():
-            print(file["path"], file["filename"], file["version"], file["sizeBytes"], file["metadata"])
+        show(session)
 
 
 if __name__ == "__main__":
