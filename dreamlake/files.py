@@ -12,7 +12,7 @@ import io
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from dreamlake import values
 from dreamlake.bulk import paused_gc
@@ -34,12 +34,15 @@ from dreamlake.model import (
     session_key,
     split_key,
 )
-from dreamlake.operations import folders, search, tree, upload
+from dreamlake.operations import folders, search, tensor_access, tree, upload
 from dreamlake.operations.context import Store
 from dreamlake.operations.download import download as download_version
 from dreamlake.operations.upload import Attributes
 from dreamlake.progress import meter
 from dreamlake.savers import Savers
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["Files", "Record"]
 
@@ -376,6 +379,36 @@ class Files(Savers):
     def read_text(self, file: Reference, encoding: str = "utf-8") -> str:
         """The verified content as text."""
         return self.read_bytes(file).decode(encoding)
+
+    def tensors(self, file: Reference) -> builtins.list[Record]:
+        """The tensors of a checkpoint (torch, safetensors, npz, npy, GGUF, HDF5) without reading them.
+
+        Returns ``{"name", "dtype", "shape", "nbytes"}`` for each, in the order of the file; those in a form that has
+        no NumPy type (quantized, compressed) are left out. Raises ``ValueError`` for a file that is no container.
+        """
+        self._guard(False)
+        with tensor_access.open_version(self._store, self._resolve(file)) as found:
+            return [tensor_access.described(tensor) for tensor in found.tensors]
+
+    def tensor(self, file: Reference, name: str | None = None) -> NDArray[Any]:
+        """One tensor of a checkpoint as a NumPy array in memory of its own; torch is not needed.
+
+        Only the stored parts that the tensor touches are read. ``bfloat16`` and ``float8_...`` come as arrays of the
+        package ``ml_dtypes`` where it is installed, else as ``uint16`` and ``uint8`` with the same bits.
+
+        Args:
+            name: as ``tensors`` gives it; may be left out when the file holds exactly one.
+
+        Raises:
+            FileNotFoundError: no such file, or no tensor of this name (the message has similar ones).
+            ValueError: the file is no container of tensors, or is damaged.
+        """
+        self._guard(False)
+        if name is not None and not isinstance(name, str):
+            raise InvalidType(f"the name of a tensor is text, not {type(name).__name__}")
+        version = self._resolve(file)
+        with tensor_access.open_version(self._store, version) as found:
+            return found.array(found.find(name, version.key))
 
     def download(self, file: Reference, dest: str | os.PathLike[str] | None = None) -> str:
         """Write the content to ``dest``: a file, or a folder that takes it under its own name (default: here).
