@@ -49,6 +49,7 @@ VERBS: dict[str, Verb] = {
 }
 SPELLINGS = {"log": "history"}  # other words for the same verb
 
+COMPLETION_VARIABLE = "_DREAMLAKE_COMPLETE"
 INTERRUPTED = 130  # as a shell reports a program that Ctrl-C ended
 BROKEN_PIPE = 141  # as a shell reports a program whose reader went away
 
@@ -135,8 +136,14 @@ def run(args: list[str]) -> int:
 
 
 def _call(args: list[str]) -> int:
-    try:
-        result: Any = dreamlake.main(args, prog_name="dreamlake", standalone_mode=False)
+    wanted = os.environ.get(COMPLETION_VARIABLE)
+    if wanted:
+        from click.shell_completion import shell_complete
+
+        return shell_complete(dreamlake, {}, "dreamlake", COMPLETION_VARIABLE, wanted)
+    try:  # not dreamlake.main(): it would turn a broken pipe into exit code 1 and Ctrl-C into an empty line
+        with dreamlake.make_context("dreamlake", list(args)) as ctx:
+            result: Any = dreamlake.invoke(ctx)
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as done:
         return int(done.exit_code)

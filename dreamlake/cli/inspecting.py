@@ -115,6 +115,7 @@ def _folder(run: Run, what: Address) -> None:
     except ValueError:
         folder, rows = what.file, []
     if not rows:
+        files.get(what.file)  # raises, and says whether it was deleted
         raise NotFound(f"no file or folder {what.file!r} in session {what.key}", path=what.file)
     total = sum(row["sizeBytes"] for row in rows)
     run.out.record({"sessionId": str(what.key), "path": folder, "files": len(rows), "sizeBytes": total})

@@ -84,7 +84,9 @@ def completion(ctx: click.Context, shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
+    from dreamlake.cli import COMPLETION_VARIABLE
+
     found = get_completion_class(shell)
     if found is None:
         raise InvalidInput(f"no completion for {shell}")
-    click.echo(found(ctx.find_root().command, {}, "dreamlake", "_DREAMLAKE_COMPLETE").source())
+    click.echo(found(ctx.find_root().command, {}, "dreamlake", COMPLETION_VARIABLE).source())

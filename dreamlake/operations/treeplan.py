@@ -251,8 +251,11 @@ def _target(store: Store, to: str | os.PathLike[str] | None) -> tuple[str, bool]
         inside = os.path.dirname(os.path.realpath(store.scratch))
         if f"{os.path.realpath(root)}/".startswith(f"{inside}/"):
             raise InvalidInput(f"{root} lies inside the store itself; choose another folder", path=root)
-    if os.path.lexists(root) and not os.path.isdir(root):
-        raise InvalidInput(f"{root} is not a folder", path=root)
+    above = root
+    while not os.path.lexists(above):
+        above = os.path.dirname(above)
+    if not os.path.isdir(above):
+        raise InvalidInput(f"{above} is not a folder", path=root)
     return (str(store.root) if own else root), own
 
 
