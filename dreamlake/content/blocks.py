@@ -12,7 +12,7 @@ A block is BLOCK bytes of a part (the last one is shorter), stored as
              plane, lowest first
 
 transform   none: the words.  rotate: the sign bit moved to the lowest place.  difference: word - base word, folded
-            (``kernels.fold``).  extrapolation: the same against a prediction from the base and the base's own base
+            (``kernels.fold``).  extrapolation: the same against a prediction from the base and the version before it
             (``kernels.extrapolate``), because between checkpoints weights keep moving the way they moved before.
 ordered     the words stand in order of group, then of place. A group holds the words whose class is above the last
             class of the group before, up to its own; the class is made of the bits of the *base* words, which the
@@ -49,7 +49,7 @@ _HEAD = Struct("<IBBBB")
 
 
 class Past(NamedTuple):
-    """As many words of the base, and of the base's own base (None when it has none)."""
+    """As many words of the base, and of the version before it (None when there is none)."""
 
     base: Words
     before: Words | None
@@ -71,6 +71,13 @@ class Way(NamedTuple):
     def transform(self) -> int:
         """The mode without flags."""
         return self.mode & 3
+
+    @property
+    def needs(self) -> int:
+        """How many earlier versions decoding needs."""
+        if self.mode == VERBATIM or self.transform < DIFFERENCE:
+            return 0
+        return 2 if self.transform == EXTRAPOLATION or self.mode & TREND else 1
 
     def check(self, width: int, past: Past | None, groups: int) -> None:
         """Raises ``Corrupt`` unless a block of words of ``width`` bytes can be coded so with this past."""

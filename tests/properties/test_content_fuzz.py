@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dreamlake.content import codecs, frame, recipe, streams
-from dreamlake.content.codecs import History
 from dreamlake.content.containers import detect, pickles
 from dreamlake.content.containers.source import Odd
 from dreamlake.content.tensors import read_tensor
@@ -131,7 +130,7 @@ def decode(name: str, data: bytes) -> None:
             recipe.decode(data)
         else:
             size = SIZES[name]
-            codecs.decode_part(data, size, lambda key, base_size: History(bytes(base_size), bytes(base_size)))
+            codecs.decode_part(data, size, lambda key, base_size: bytes(base_size))
             codecs.base_of(data)
     except (Corrupt, UnsupportedFormat):
         pass

@@ -17,7 +17,7 @@ import zstandard
 
 from dreamlake.content import blocks, codecs, frame, kernels, recipe
 from dreamlake.content.blocks import Past, Way
-from dreamlake.content.codecs import Base
+from dreamlake.content.codecs import Base, Known
 from dreamlake.content.containers import Tensor
 from dreamlake.content.frame import Kind
 from dreamlake.content.recipe import PartRef, Recipe, Segment
@@ -94,10 +94,12 @@ def plain_of(name: str) -> bytes:
 def _forced(name: str, width: int, way: Way, base: Base) -> bytes:
     """A stored form made in one given way, so that the golden files cover every way."""
     words = kernels.as_words(plain_of(name), width)
-    before = None if base.before is None else kernels.as_words(base.before, width)
+    before = None if base.before is None else kernels.as_words(base.before.plain, width)
     payload: list[bytes] = []
     blocks.encode_block(words, Past(kernels.as_words(base.plain, width), before), way, payload)
     header = {"width": width, "base": base.key, "base_size": len(base.plain), "depth": base.depth + 1}
+    if way.needs > 1 and base.before is not None:
+        header |= {"before": base.before.key, "before_size": len(base.before.plain)}
     return frame.pack(Kind.DIFFERENCE, words.nbytes, payload, header)
 
 
@@ -108,7 +110,7 @@ def base_of(name: str) -> Base:
     first = weights(COUNT, 2 if name == "trend-2" else 4)
     if name in ("extrapolation-4", "trend-2"):
         second = moved(first, 3, 14 if name == "extrapolation-4" else 4).tobytes()
-        return Base(codecs.part_key(second), second, 1, first.tobytes())
+        return Base(codecs.part_key(second), second, 1, Known(codecs.part_key(first.tobytes()), first.tobytes()))
     return Base(codecs.part_key(first.tobytes()), first.tobytes())
 
 

@@ -7,18 +7,30 @@ import pytest
 from content_golden import moved, noise, text, weights
 
 from dreamlake.content import blocks, codecs, frame, kernels, streams
-from dreamlake.content.codecs import Base, History
+from dreamlake.content.codecs import Base, Known
 from dreamlake.errors import Corrupt
 
 
-def no_base(key: str, size: int) -> History:
+def no_base(key: str, size: int) -> bytes:
     raise AssertionError(f"asked for {key}")
 
 
 def stored_and_back(plain: bytes, width: int, base: Base | None = None, effort: int = 1) -> codecs.Encoded:
     coded = codecs.encode_part(plain, width, base, effort=effort)
-    history = History(base.plain, base.before) if base else None
-    assert codecs.decode_part(coded.stored, len(plain), lambda key, size: history or no_base(key, size)) == plain
+    known = dict([base[:2], base.before or base[:2]]) if base else {}
+    needs = [key for key in (coded.base, coded.before) if key]
+    asked: list[str] = []
+
+    def fetch_base(key: str, size: int) -> bytes | memoryview:
+        asked.append(key)
+        assert size == len(known[key])
+        return known[key]
+
+    assert codecs.decode_part(coded.stored, len(plain), fetch_base) == plain
+    assert asked == needs
+    reference = codecs.base_of(coded.stored)
+    named = [] if reference is None else [reference.key, *(reference.before or ())[:1]]
+    assert named == needs
     return coded
 
 
@@ -56,10 +68,12 @@ def test_order_by_exponent_pays() -> None:
 def test_a_steady_movement_is_extrapolated() -> None:
     first = weights(1 << 18, 4)
     second, third = moved(first, 5, 20), moved(moved(first, 5, 20), 5, 20)
-    base = Base(codecs.part_key(second.tobytes()), second.tobytes(), 1, first.tobytes())
+    before = Known(codecs.part_key(first.tobytes()), first.tobytes())
+    base = Base(codecs.part_key(second.tobytes()), second.tobytes(), 1, before)
     with_trend = stored_and_back(third.tobytes(), 4, base, 0)
     without = stored_and_back(third.tobytes(), 4, base._replace(before=None), 0)
     assert len(with_trend.stored) < 0.5 * len(without.stored)
+    assert with_trend.before == before.key and without.before is None
 
 
 def test_unchanged_content_costs_nothing() -> None:
@@ -139,8 +153,8 @@ def chain(depth: int) -> tuple[dict[str, bytes], list[tuple[str, int]]]:
         key = codecs.part_key(plain)
         stored[key] = bytes(coded.stored)
         versions.append((key, len(plain)))
-        base = Base(key, plain, coded.depth, base.plain if base and coded.base else None)
-        words = moved(words, i + 10)
+        base = Base(key, plain, coded.depth, Known(base.key, base.plain) if base else None)
+        words = moved(words, 10 + i // 3, 16)
     return stored, versions
 
 
@@ -150,13 +164,16 @@ def test_chains_are_read_to_their_full_depth() -> None:
         base = codecs.read_base(key, size, stored.__getitem__)
         assert base.depth == depth and codecs.part_key(base.plain) == key
         assert (base.before is None) == (depth == 0)
-    assert codecs.base_of(stored[versions[3][0]]) == (*versions[2], 3)
-    assert codecs.base_of(stored[versions[0][0]]) is None and codecs.base_of(b"raw content") is None
+        assert base.before is None or base.before.key == versions[depth - 1][0]
+    references = [codecs.base_of(stored[key]) for key, _ in versions]
+    assert [found and found[:3] for found in references] == [None, *((*v, i + 1) for i, v in enumerate(versions[:-1]))]
+    assert any(found is not None and found.before is not None for found in references)
+    assert codecs.base_of(b"raw content") is None
 
 
 def test_the_next_version_starts_a_branch_half_way_up() -> None:
     stored, versions = chain(codecs.MAX_DEPTH)
-    head = {key: data[:200] for key, data in stored.items()}.__getitem__
+    head = {key: data[:400] for key, data in stored.items()}.__getitem__
     assert codecs.shallow_base(*versions[5], head) == versions[5]
     assert codecs.shallow_base(*versions[-1], head) == versions[codecs.MAX_DEPTH // 2]
 
