@@ -10,7 +10,8 @@ import builtins
 import copy
 import io
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -19,7 +20,7 @@ from dreamlake.bulk import paused_gc
 from dreamlake.catalog.fold import Fold
 from dreamlake.content import reading
 from dreamlake.content.staging import check_source
-from dreamlake.errors import InvalidInput, InvalidType, NotFound
+from dreamlake.errors import Corrupt, InvalidInput, InvalidType, NotFound
 from dreamlake.model import (
     SessionKey,
     Version,
@@ -221,17 +222,18 @@ class Files(Savers):
         A folder moves as a whole, and then the list of its records is returned.
         """
         self._guard(True)
-        single = self._is_single(self._view(), _reference(file))
-        return self._one_or_all(single, tree.move(self._store, self._session, _reference(file), to), self._session)
+        single = tree.names_file(self._view(), _reference(file))
+        made = tree.move(self._store, self._session, _reference(file), _target(to))
+        return self._one_or_all(single, made, self._session)
 
     def copy(self, file: Reference, to: str, *, session: str | None = None) -> Record | list[Record]:
         """Copy a file or folder; no bytes move. ``session="workspace/name"`` copies into another session."""
-        self._guard(True)
-        goal = self._session if session is None else session_key(*session.partition("/")[::2])
+        self._guard(session is None)
+        goal = self._session if session is None else _session_of(session)
         if not self._store.catalog.view(goal).info.exists:
             raise NotFound(f"no session {goal}; open it once to create it", path=str(goal))
-        single = self._is_single(self._view(), _reference(file))
-        made = tree.copy(self._store, self._session, _reference(file), to, to_session=goal)
+        single = tree.names_file(self._view(), _reference(file))
+        made = tree.copy(self._store, self._session, _reference(file), _target(to), to_session=goal)
         return self._one_or_all(single, made, goal)
 
     def delete(self, file: Reference, *, recursive: bool = False) -> Record:
@@ -243,7 +245,7 @@ class Files(Savers):
         self._guard(True)
         text, view = _reference(file), self._view()
         versions = tree.select(view, text)
-        single = self._is_single(view, text)
+        single = tree.names_file(view, text)
         if not single and not recursive:
             raise InvalidInput(f"{text} is a folder of {len(versions)} files; delete it with recursive=True", path=text)
         if single and versions != [view.current_at(versions[0].key)]:
@@ -258,7 +260,8 @@ class Files(Savers):
     def restore(self, file: Reference, *, version: int | None = None) -> Record:
         """Bring back a deleted file, or make an older version (``path@vN`` or ``version``) the newest again."""
         self._guard(True)
-        return record(tree.restore(self._store, self._session, _reference(file), number=version), self._session)
+        number = None if version is None else values.whole_number(version, what="version")
+        return record(tree.restore(self._store, self._session, _reference(file), number=number), self._session)
 
     def alias(self, file: Reference, name: str, *, remove: bool = False) -> Record | None:
         """Let ``path@name`` stand for the file's newest version, or for the one that ``path@vN`` names.
@@ -368,13 +371,15 @@ class Files(Savers):
         """
         self._guard(False)
         version = self._resolve(file)
-        return reading.open_plain(self._store.blobs, version.digest, version.size_bytes)
+        with self._reading(version):
+            return reading.open_plain(self._store.blobs, version.digest, version.size_bytes)
 
     def read_bytes(self, file: Reference) -> bytes:
         """The verified content. Raises ``ValueError`` (``Corrupt``) when it is damaged."""
         self._guard(False)
         version = self._resolve(file)
-        return reading.read_all(self._store.blobs, version.digest, version.size_bytes)
+        with self._reading(version):
+            return reading.read_all(self._store.blobs, version.digest, version.size_bytes)
 
     def read_text(self, file: Reference, encoding: str = "utf-8") -> str:
         """The verified content as text."""
@@ -419,16 +424,19 @@ class Files(Savers):
         self._guard(False)
         text, view = _reference(file), self._view()
         versions = tree.select(view, text)
-        target = _local(dest) if dest is not None else "."
+        target = _local(dest, "dest") if dest is not None else "."
         if isinstance(dest, str) and dest.endswith("/"):
             target = target.rstrip("/") + "/"
         with meter(sum(v.size_bytes for v in versions), "download") as progress:
-            if self._is_single(view, text):
-                made = download_version(self._store, versions[0], target, progress=progress)
+            if tree.names_file(view, text):
+                with self._reading(versions[0]):
+                    made = download_version(self._store, versions[0], target, progress=progress)
                 return made[2:] if dest is None and made.startswith("./") else made
             prefix = below(folder_path(text))
             for version in versions:
-                download_version(self._store, version, f"{target}/{version.key[len(prefix) :]}", progress=progress)
+                place = f"{target.rstrip('/')}/{version.key[len(prefix) :]}"
+                with self._reading(version):
+                    download_version(self._store, version, place, progress=progress)
         return target
 
     # ---- inside --------------------------------------------------------------------------------------------------
@@ -439,12 +447,14 @@ class Files(Savers):
     def _resolve(self, file: Reference) -> Version:
         return tree.resolve(self._view(), _reference(file))
 
-    def _is_single(self, view: Fold, reference: str) -> bool:
+    @contextmanager
+    def _reading(self, version: Version) -> Iterator[None]:
+        """Errors of reading name the file, not only its content."""
         try:
-            tree.resolve(view, reference)
-        except NotFound:
-            return False
-        return True
+            yield
+        except (Corrupt, NotFound) as error:
+            where = f"{version.key}@v{version.number} in session {self._session}"
+            raise type(error)(f"{where}: {error}", path=version.key) from error
 
     @staticmethod
     def _one_or_all(single: bool, made: builtins.list[Version], session: SessionKey) -> Record | builtins.list[Record]:
@@ -483,15 +493,30 @@ def _metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
     return plain
 
 
-def _local(path: str | os.PathLike[str]) -> str:
-    text = os.path.expanduser(os.fspath(path))
+def _local(path: str | os.PathLike[str], what: str = "file_path") -> str:
+    text: Any = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str):
-        raise InvalidType("file_path must be text or a path of text, not bytes; bytes are content and need filename=")
+        raise InvalidType(f"{what} must be text or a path of text, not {type(text).__name__}")
     if not text:
-        raise InvalidInput("file_path is empty")
+        raise InvalidInput(f"{what} is empty")
     if "\0" in text:
-        raise InvalidInput(f"file_path {text!r} contains a NUL character", path=text)
-    return text
+        raise InvalidInput(f"{what} {text!r} contains a NUL character", path=text)
+    return os.path.expanduser(text)
+
+
+def _target(to: str) -> str:
+    if not isinstance(to, str):
+        raise InvalidType(f"to must be a logical path, not a {type(to).__name__}")
+    return to
+
+
+def _session_of(text: str) -> SessionKey:
+    if not isinstance(text, str):
+        raise InvalidType(f"session must be text ('workspace/name'), not {type(text).__name__}")
+    workspace, slash, name = text.partition("/")
+    if not slash:
+        raise InvalidInput(f"session {text!r} must be 'workspace/name'")
+    return session_key(workspace, name)
 
 
 def _name_of_stream(source: Any, filename: str | None) -> str:

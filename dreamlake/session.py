@@ -7,17 +7,17 @@ the store; ``session.json`` is a view of it for people and other tools, written 
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import inspect
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, TypeVar
 
 from dreamlake import config, values
-from dreamlake.errors import InvalidInput, InvalidType, StateError
+from dreamlake.errors import InvalidInput, InvalidType, LakeError, StateError
 from dreamlake.files import Files, _metadata
 from dreamlake.journal import Journal
 from dreamlake.lake import Lake, open_lake
@@ -32,7 +32,6 @@ from dreamlake.tracks import Track, Tracks
 
 __all__ = ["Session", "dreamlake_session"]
 
-_PROTECTION_CHECK_S = 1.0  # how old the answer to "write-protected?" may be for logs, tracks and parameters
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -99,7 +98,7 @@ class Session:
         self._lake: Lake | None = None
         self._journal: Journal | None = None
         self._parts: dict[str, Any] = {}
-        self._protected_at = 0.0
+        self._pid = os.getpid()
 
     def __repr__(self) -> str:
         return f"Session({self._key.name!r}, {self._key.workspace!r}, {'open' if self.is_open else 'closed'})"
@@ -108,13 +107,11 @@ class Session:
 
     def open(self) -> Session:
         """Create the session, or resume it; may be repeated. Returns self."""
-        with self._lock:
+        with self._mutex():
             if self._lake is not None:
                 return self
             lake = open_lake(self._root, create=True, max_file_bytes=self._limit, encoding=self._encoding)
-            info = self._announce(lake)
-            folder = lake.session_folder(self._key)
-            write_session_file(lake, folder, info)
+            self._announce(lake)
             journal = lake.journal(self._key)
             ports = lake.store.ports
             self._parts = {
@@ -126,21 +123,31 @@ class Session:
             self._lake, self._journal = lake, journal
         return self
 
-    def _announce(self, lake: Lake) -> SessionInfo:
-        """Commit what is new about the session; an unchanged resumed one costs no record."""
+    def _announce(self, lake: Lake) -> None:
+        """Commit what is new about the session; an unchanged resumed one costs no record, and no right to write."""
         info = lake.info(self._key)
-        changed = {k: v for k, v in self._given.items() if getattr(info, k) != v}
-        if info.exists and not changed:
-            return info
-        if info.exists and info.write_protected:
+        changed = {name: value for name, value in self._given.items() if _differs(getattr(info, name), value)}
+        if info.exists and info.write_protected and changed:
             raise StateError(f"session {self._key} is write-protected; its {', '.join(changed)} cannot be changed")
-        entry = {"op": "session", "at": iso(lake.store.ports.now()), **changed}
-        commit(lake.store, self._key, [entry])
-        return lake.info(self._key)
+        folder = lake.session_folder(self._key)
+        fresh = _make_folder(lake, folder) if not info.exists else False
+        if not info.exists or changed:
+            try:
+                commit(lake.store, self._key, [{"op": "session", "at": iso(lake.store.ports.now()), **changed}])
+            except BaseException:
+                if fresh:
+                    with contextlib.suppress(OSError):
+                        lake.store.ports.fs.remove_dir(folder)
+                raise
+        try:
+            write_session_file(lake, folder, lake.info(self._key))
+        except OSError:  # a view only: who may not write, or has no space left, can still read
+            if not info.exists:
+                raise
 
     def close(self) -> None:
         """Make everything durable and end; may be repeated. The session can be opened again."""
-        with self._lock:
+        with self._mutex():
             if self._lake is None:
                 return
             try:
@@ -149,7 +156,7 @@ class Session:
                 finally:
                     if self._journal is not None:
                         self._journal.close()
-                with contextlib.suppress(OSError):  # a view only; the next open writes it again
+                with contextlib.suppress(OSError, LakeError):  # a view only; the next open writes it again
                     write_session_file(self._lake, self._lake.session_folder(self._key), self._lake.info(self._key))
             finally:
                 self._lake = self._journal = None
@@ -258,7 +265,7 @@ class Session:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        return dict(self._need_open().info(self._key).metadata or {})
+        return copy.deepcopy(self._need_open().info(self._key).metadata or {})
 
     @property
     def write_protected(self) -> bool:
@@ -266,9 +273,14 @@ class Session:
 
     # ---- inside --------------------------------------------------------------------------------------------------
 
+    def _mutex(self) -> threading.RLock:
+        if self._pid != os.getpid():  # forked: a thread that stayed in the parent may hold the old one for ever
+            self._lock, self._pid = threading.RLock(), os.getpid()
+        return self._lock
+
     def _part(self, name: str) -> Any:
-        self._need_open()
-        return self._parts[name]
+        part = self._parts.get(name)
+        return part if part is not None else self._need_open()  # which raises
 
     def _need_open(self) -> Lake:
         lake = self._lake
@@ -278,13 +290,27 @@ class Session:
 
     def _guard(self, write: bool) -> None:
         lake = self._need_open()
-        if not write:
-            return
-        now = time.monotonic()
-        if now - self._protected_at > _PROTECTION_CHECK_S:
-            if lake.info(self._key).write_protected:
-                raise StateError(f"session {self._key} is write-protected")
-            self._protected_at = now
+        if write and lake.info(self._key).write_protected:
+            raise StateError(f"session {self._key} is write-protected")
+
+
+def _differs(have: Any, given: Any) -> bool:
+    """As stored: a tuple is a list, nothing is an empty mapping, and NaN is itself."""
+    if isinstance(given, dict):
+        return values.encode(have or {}) != values.encode(given)
+    return bool((list(have) if isinstance(given, list) else have) != given)
+
+
+def _make_folder(lake: Lake, folder: str) -> bool:
+    """The folder of a new session. True if this call made it."""
+    try:
+        return lake.store.ports.fs.make_dir(folder)
+    except (FileExistsError, NotADirectoryError):
+        raise _in_the_way(folder) from None
+
+
+def _in_the_way(path: str) -> InvalidInput:
+    return InvalidInput(f"{path} is in the way: a session needs this name; move it, or use another name", path=path)
 
 
 def session_document(info: SessionInfo) -> dict[str, Any]:
@@ -295,7 +321,7 @@ def session_document(info: SessionInfo) -> dict[str, Any]:
         "description": info.description,
         "tags": list(info.tags),
         "folder": info.folder,
-        "metadata": info.metadata or {},
+        "metadata": copy.deepcopy(info.metadata or {}),
         "created_at": info.created_at,
         "updated_at": info.updated_at,
         "write_protected": info.write_protected,
@@ -310,9 +336,11 @@ def write_session_file(lake: Lake, folder: str, info: SessionInfo) -> None:
         if fs.read(path) == data:
             return
     except FileNotFoundError:
-        fs.make_dir(folder)
+        _make_folder(lake, folder)
     except NotADirectoryError:
-        raise InvalidInput(f"{folder} is in the way: a session needs a folder of this name", path=folder) from None
+        raise _in_the_way(folder) from None
+    except IsADirectoryError:
+        raise _in_the_way(path) from None
     scratch = f"{folder}/.{ports.scratch_name('session')}"
     try:
         fs.write(scratch, data)
@@ -328,6 +356,8 @@ def write_session_file(lake: Lake, folder: str, info: SessionInfo) -> None:
 def dreamlake_session(*args: Any, **options: Any) -> Callable[[_F], _F]:
     """Run a function inside a session, passed to it as ``session=``. Takes what ``Session`` takes.
 
+    A coroutine function or a generator has its session open until it ends.
+
     Example::
 
         @dreamlake_session(name="run-1", workspace="vision")
@@ -336,20 +366,32 @@ def dreamlake_session(*args: Any, **options: Any) -> Callable[[_F], _F]:
     inspect.signature(Session).bind(*args, **options)  # a wrong keyword fails where it was written
 
     def decorate(function: _F) -> _F:
+        made: Any
         if inspect.iscoroutinefunction(function):
 
-            @functools.wraps(function)
-            async def run_async(*a: Any, **k: Any) -> Any:
+            async def made(*a: Any, **k: Any) -> Any:
                 with Session(*args, **options) as session:
                     return await function(*a, session=session, **k)
 
-            return run_async  # type: ignore[return-value]
+        elif inspect.isasyncgenfunction(function):
 
-        @functools.wraps(function)
-        def run(*a: Any, **k: Any) -> Any:
-            with Session(*args, **options) as session:
-                return function(*a, session=session, **k)
+            async def made(*a: Any, **k: Any) -> Any:
+                with Session(*args, **options) as session:
+                    async for item in function(*a, session=session, **k):
+                        yield item
 
-        return run  # type: ignore[return-value]
+        elif inspect.isgeneratorfunction(function):
+
+            def made(*a: Any, **k: Any) -> Any:
+                with Session(*args, **options) as session:
+                    return (yield from function(*a, session=session, **k))
+
+        else:
+
+            def made(*a: Any, **k: Any) -> Any:
+                with Session(*args, **options) as session:
+                    return function(*a, session=session, **k)
+
+        return functools.wraps(function)(made)  # type: ignore[return-value]
 
     return decorate

@@ -233,11 +233,15 @@ def open_plain(blobs: Blobs, digest: str, size: int) -> io.BufferedReader:
     raw = _whole(blobs, digest)
     if raw is None:
         return io.BufferedReader(AssembledStream(Assembled(blobs, digest, size)), buffer_size=1 << 16)
-    if not blobs.sealed(digest):
-        for _ in pieces(blobs, digest, size):
-            pass
-    stored, start = plain_stream(raw)
-    stored.seek(start)
+    try:
+        if not blobs.sealed(digest):
+            for _ in pieces(blobs, digest, size):
+                pass
+        stored, start = plain_stream(raw)
+        stored.seek(start)
+    except BaseException:
+        raw.close()
+        raise
     return io.BufferedReader(VerifiedStream(stored, start, digest, size), buffer_size=1 << 16)
 
 

@@ -19,16 +19,21 @@ def download(store: Store, version: Version, dest: str, *, progress: Progress | 
 
     Raises:
         Corrupt: stored bytes do not match; ``dest`` is untouched.  NotFound: no copy is stored.
-        InvalidInput: ``dest`` is a device, FIFO or socket.
+        InvalidInput: ``dest`` is a device, FIFO or socket, or lies inside a file.
     """
     target = dest
     if dest.endswith("/") or os.path.isdir(dest):
         target = os.path.join(dest, split_key(version.key)[1])
-    if os.path.isdir(target) or (os.path.lexists(target) and os.path.exists(target) and not os.path.isfile(target)):
+    place = os.path.realpath(target) if os.path.islink(target) else os.path.abspath(target)  # a link stays one
+    replaces = os.path.lexists(place)
+    if replaces and not os.path.isfile(place):
         raise InvalidInput(f"{target} is not a regular file; choose another destination", path=target)
     fs = store.ports.fs
-    parent = os.path.dirname(os.path.abspath(target))
-    fs.make_dir(parent)
+    parent = os.path.dirname(place)
+    try:
+        fs.make_dir(parent)
+    except (FileExistsError, NotADirectoryError):
+        raise InvalidInput(f"{target} cannot be made: a folder above it is a file", path=target) from None
     scratch = f"{parent}/.{store.ports.scratch_name('download')}"
     writer = fs.create(scratch)
     try:
@@ -37,9 +42,11 @@ def download(store: Store, version: Version, dest: str, *, progress: Progress | 
                 writer.write(piece)
                 if progress:
                     progress(len(piece))
+            if replaces:  # else a power cut could take the old content and not give the new one
+                writer.fsync()
         finally:
             writer.close()
-        fs.rename(scratch, os.path.realpath(target) if os.path.islink(target) else target)
+        fs.rename(scratch, place)
     except BaseException:
         with contextlib.suppress(OSError):
             fs.unlink(scratch)

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dreamlake.catalog.fold import FileState, Fold
-from dreamlake.content import reading
+from dreamlake.content.presence import rely
 from dreamlake.content.staging import Plain
-from dreamlake.errors import Conflict, NotFound
+from dreamlake.errors import Conflict, InvalidInput, NotFound
 from dreamlake.model import (
     SessionKey,
     Version,
@@ -45,11 +45,14 @@ def resolve(view: Fold, reference: str) -> Version:
         found = find_state(view, head)
         if found is not None and found.current is not None:
             return named_version(view, found, name)
+        state = state or found
     raise _not_found(view, reference, state)
 
 
 def find_state(view: Fold, reference: str) -> FileState | None:
     """The file that a path or an id of its newest version names, deleted or not."""
+    if is_root(reference):
+        return None
     state = view.file_at(parse_key(reference))
     if state is not None and state.versions:
         return state
@@ -71,7 +74,13 @@ def named_version(view: Fold, state: FileState, name: str) -> Version:
 def _not_found(view: Fold, reference: str, state: FileState | None) -> NotFound:
     where = f"session {view.session}"
     if state is not None:
-        return NotFound(f"{state.key} was deleted from {where}; restore({reference!r}) brings it back", path=state.key)
+        name = state.key if state.primary else state.versions[-1].id
+        return NotFound(f"{state.key} was deleted from {where}; restore({name!r}) brings it back", path=state.key)
+    folder = folder_of(view, reference)
+    if folder is not None:
+        return NotFound(
+            f"{folder} is a folder in {where}, and a file is needed; list it with path={folder!r}", path=folder
+        )
     replaced = view.file_with(reference)
     if replaced is not None and replaced.current is not None:
         now = replaced.current
@@ -89,11 +98,34 @@ def select(view: Fold, reference: str) -> list[Version]:
     try:
         return [resolve(view, reference)]
     except NotFound:
-        if reference.strip("/") == "" or view.is_folder(folder_path(reference)):
-            found = view.live_at(folder_path(reference))
-            if found:
-                return found
-        raise
+        folder = folder_of(view, reference)
+        if folder is None:
+            raise
+        return view.live_at(folder)
+
+
+def names_file(view: Fold, reference: str) -> bool:
+    """True if a reference names one version, False if it names a folder (or nothing)."""
+    try:
+        resolve(view, reference)
+    except NotFound:
+        return False
+    return True
+
+
+def folder_of(view: Fold, reference: str) -> str | None:
+    """The folder with live files that a reference names, in its normal form; None when it names none."""
+    try:
+        folder = folder_path(reference)
+    except InvalidInput:  # a file name may hold characters that a folder may not
+        return None
+    if folder == "/":
+        return folder if is_root(reference) and view.live() else None
+    return folder if view.is_folder(folder) else None
+
+
+def is_root(reference: str) -> bool:
+    return reference != "" and reference.strip("/") == ""
 
 
 def delete(store: Store, session: SessionKey, versions: Sequence[Version]) -> list[Version]:
@@ -116,7 +148,7 @@ def update(store: Store, session: SessionKey, version: Version, given: dict[str,
 def target_key(view: Fold, source: str, target: str) -> str:
     """Where a file goes: a target that ends in a slash or is a folder takes it under its own name."""
     name = split_key(source)[1]
-    if target.endswith("/") or target.strip() in ("", ".") or view.is_folder(folder_path(target)):
+    if target.endswith("/") or target in ("", ".") or folder_of(view, target) is not None:
         return file_key(target, name)
     return parse_key(target)
 
@@ -124,20 +156,13 @@ def target_key(view: Fold, source: str, target: str) -> str:
 def destinations(view: Fold, source: str, target: str, target_view: Fold) -> list[tuple[Version, str]]:
     """(version, new key) for a file, or for every file below a folder."""
     versions = select(view, source)
-    if len(versions) == 1 and (versions[0].key == _try_key(source) or not view.is_folder(folder_path(source))):
+    if names_file(view, source):
         return [(versions[0], target_key(target_view, versions[0].key, target))]
     old = folder_path(source)
     new = folder_path(target)
     if target.endswith("/") or (target_view.is_folder(new) and new != "/"):
         new = folder_path(f"{new}/{old.rpartition('/')[2]}")
     return [(v, parse_key(new.rstrip("/") + "/" + v.key[len(below(old)) :])) for v in versions]
-
-
-def _try_key(reference: str) -> str | None:
-    try:
-        return parse_key(split_reference(reference)[0])
-    except ValueError:
-        return None
 
 
 def move(store: Store, session: SessionKey, source: str, target: str) -> list[Version]:
@@ -234,7 +259,7 @@ def _undelete(store: Store, session: SessionKey, state: FileState) -> Version:
     """The newest version must still be stored; older ones that were collected meanwhile stay behind."""
     newest = state.versions[-1]
     older = [v for v in state.versions[:-1] if v.deleted_at == newest.deleted_at]
-    back = [v for v in older if store.blobs.look(v.digest, v.size_bytes, reading.proof(v.digest))] + [newest]
+    back = [v for v in older if rely(store.blobs, v.digest, v.size_bytes)] + [newest]
     entry = {"op": "undel", "id": newest.id, "ids": [v.id for v in back], "at": iso(store.ports.now())}
     return _made(commit(store, session, [entry], [needed(v) for v in back], shown=_shown(back)))[0]
 

@@ -37,3 +37,24 @@ def tree(root: Path) -> dict[str, bytes | None]:
     return {
         str(path.relative_to(root)): path.read_bytes() if path.is_file() else None for path in sorted(root.rglob("*"))
     }
+
+
+def stored(root: Path) -> list[Path]:
+    """All stored copies of a lake."""
+    return sorted(path for path in (root / ".dreamlake/blobs").rglob("*") if path.is_file())
+
+
+def scratch(root: Path) -> list[str]:
+    """What is left in the places where a lake prepares things: must be empty when nothing is under way."""
+    store = root / ".dreamlake"
+    return [f"{name}/{file}" for name in ("tmp", "pending") for file in os.listdir(store / name)]
+
+
+def overwrite(path: Path, data: bytes, *, keep_mark: bool) -> None:
+    """Damage a stored copy behind the store's back; ``keep_mark``: so that its tamper mark still looks intact."""
+    facts = path.stat()
+    path.chmod(0o644)
+    path.write_bytes(data)
+    path.chmod(facts.st_mode & 0o777)
+    if keep_mark:
+        os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
