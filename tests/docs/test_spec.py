@@ -80,6 +80,13 @@ def test_mutation_switch_exists_and_is_on(row: list[str]) -> None:
     assert found(row[0]) is True
 
 
+def test_every_mutation_switch_is_listed() -> None:
+    listed = {row[0].strip("`").rpartition(".")[2] for row in rows("Mutation switches")}
+    homes = [import_module(f"dreamlake.{name}") for name in ("operations.commit", "operations.collect")]
+    for home in [*homes, found("catalog.folder.FolderCatalog"), found("blobs.folder.FolderBlobs")]:
+        assert {name for name, value in vars(home).items() if value is True and name.isupper()} <= listed
+
+
 def test_store_folders_are_all_shown() -> None:
     section = SPEC.partition("\n## Folder layout\n")[2].partition("\n## ")[0]
     for name in lake._SUBDIRS:
@@ -92,10 +99,11 @@ def test_frame_magic_and_kinds() -> None:
 
 
 def test_cited_numbers_are_stated() -> None:
-    stated = set(re.findall(r"\*\*([IRUA]\d{1,2})\b", SPEC))
-    assert {f"I{n}" for n in range(1, 13)} | {f"R{n}" for n in range(1, 10)} | {"U0", "U1", "U2", "U3"} <= stated
+    stated = set(re.findall(r"\*\*([IRUAG]\d{1,2})\b", SPEC))
+    wanted = {f"I{n}" for n in range(1, 13)} | {f"R{n}" for n in range(1, 11)}
+    assert wanted | {f"G{n}" for n in range(7)} | {f"U{n}" for n in range(4)} <= stated
     for source in SOURCES:
-        for cited in re.findall(r"[(, ]([IR]\d{1,2})(?=[),.: ])", source.read_text("utf-8")):
+        for cited in re.findall(r"[(, ]([IRG]\d{1,2})(?=[),.: ])", source.read_text("utf-8")):
             assert cited in stated, f"{source.name} cites {cited}"
 
 
