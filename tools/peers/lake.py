@@ -1,6 +1,6 @@
 """dreamlake itself, in a process of its own: one `files().upload` a file, read back by `files().download`.
 
-A row an encoding: all content kept raw, whatever is on by default, and the default followed by `optimize`.
+A row an encoding: the default, all content raw, every large file coded, and raw uploads followed by `optimize`.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class LakeCoded(Lake):
 
 
 class LakeOptimized(Lake):
-    """dreamlake after `optimize`; its time is part of the ingest time shown."""
+    """dreamlake after raw uploads and `optimize`; the time of both is the ingest time shown."""
 
     name = "dreamlake (optimized)"
-    options: ClassVar[dict[str, Any]] = {"encoding": None, "optimize": True}
+    options: ClassVar[dict[str, Any]] = {"encoding": "raw", "optimize": True}
 
 
 def _session(request: dict[str, Any]) -> Any:
