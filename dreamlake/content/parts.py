@@ -81,13 +81,26 @@ class Reference(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """What to store for a part. ``base`` and ``before`` are the keys it needs for decoding, or None."""
+    """What to store for a part. ``base`` and ``before`` are the keys it needs for decoding, or None.
 
-    stored: bytes | memoryview
+    ``pieces``, written one after the other, are the stored form; they may share memory with the plain content.
+    """
+
+    pieces: list[bytes | memoryview]
     kind: str
     base: str | None
     depth: int
     before: str | None = None
+
+    @property
+    def stored(self) -> bytes | memoryview:
+        """The stored form in one piece."""
+        return self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the stored form."""
+        return sum(map(len, self.pieces))
 
 
 def part_key(plain: bytes | memoryview) -> str:
@@ -114,11 +127,11 @@ def encode_part(plain: bytes | memoryview, width: int, base: Base | None = None,
     if base is not None and (base.depth >= MAX_DEPTH or not base.plain or len(base.plain) > MAX_PART):
         base = None
     coded = _encode_words(plain, width, base, effort) if width else _encode_bytes(plain, base)
-    if coded is not None and len(coded.stored) <= _WORTH * len(plain):
+    if coded is not None and coded.size <= _WORTH * len(plain):
         return coded
     if frame.is_framed(plain):
-        return Encoded(frame.pack(Kind.RAW, len(plain), [plain]), "raw", None, 0)
-    return Encoded(plain, "raw", None, 0)
+        return Encoded([frame.prefix(Kind.RAW, len(plain), len(plain)), plain], "raw", None, 0)
+    return Encoded([plain], "raw", None, 0)
 
 
 def decode_part(
@@ -192,13 +205,13 @@ def _encode_words(plain: bytes | memoryview, width: int, base: Base | None, effo
     payload.append(bytes(memoryview(plain)[len(words) * width :]))
     header: dict[str, Any] = {"width": width}
     if not needed or base is None:
-        return Encoded(frame.pack(Kind.PLANES, len(plain), payload, header), "planes", None, 0)
+        return Encoded(_framed(Kind.PLANES, plain, payload, header), "planes", None, 0)
     header |= _refer(base)
     before = base.before if needed > 1 else None
     if before is not None:
         header |= {"before": before.key, "before_size": len(before.plain)}
-    stored = frame.pack(Kind.DIFFERENCE, len(plain), payload, header)
-    return Encoded(stored, "difference", base.key, base.depth + 1, before and before.key)
+    pieces = _framed(Kind.DIFFERENCE, plain, payload, header)
+    return Encoded(pieces, "difference", base.key, base.depth + 1, before and before.key)
 
 
 def _decode_words(payload: memoryview, size: int, width: int, history: list[bytes | memoryview]) -> memoryview:
@@ -241,12 +254,18 @@ def _words_at(base: bytes | memoryview, width: int, start: int, count: int) -> A
 
 def _encode_bytes(plain: bytes | memoryview, base: Base | None) -> Encoded | None:
     if base is not None:
-        stored = frame.pack(Kind.ZSTD, len(plain), [streams.deflate(plain, history=base.plain)], _refer(base))
-        return Encoded(stored, "zstd", base.key, base.depth + 1)
+        pieces = _framed(Kind.ZSTD, plain, [streams.deflate(plain, history=base.plain)], _refer(base))
+        return Encoded(pieces, "zstd", base.key, base.depth + 1)
     middle = memoryview(plain)[len(plain) // 2 :][:_TRY_BYTES]
     if len(plain) > 4 * _TRY_BYTES and len(streams.deflate(middle)) > _WORTH * len(middle):
         return None
-    return Encoded(frame.pack(Kind.ZSTD, len(plain), [streams.deflate(plain)]), "zstd", None, 0)
+    return Encoded(_framed(Kind.ZSTD, plain, [streams.deflate(plain)], {}), "zstd", None, 0)
+
+
+def _framed(
+    kind: Kind, plain: bytes | memoryview, payload: list[bytes], header: dict[str, Any]
+) -> list[bytes | memoryview]:
+    return [frame.prefix(kind, len(plain), sum(map(len, payload)), header), *payload]
 
 
 def _parse(stored: bytes | memoryview, size: int) -> Frame | None:
