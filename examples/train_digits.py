@@ -65,7 +65,7 @@ def show(session: Session) -> None:
         print(f"{name:38} {len(versions):8} {size(file['sizeBytes']):>9}  {accuracy}")
 
     lake = open_lake(session.local_path)
-    stored = sum(copy.size for copy in lake.store.blobs.copies())
+    stored = lake.stats().stored_bytes
     print(f"\nall versions: {size(logical)}; stored: {size(stored)}, which is {stored / logical:.0%}\n")
 
     made = lake.materialize(session.id)
