@@ -24,10 +24,12 @@ from dreamlake.progress import meter
 from dreamlake.upkeep import Upkeep
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Executor
     from datetime import datetime
 
     from dreamlake.operations.materialize import Materialized, Options, Plan
+    from dreamlake.operations.optimize import Optimized
 
 STORE_DIR = ".dreamlake"
 FORMAT = 1
@@ -82,6 +84,29 @@ class Lake(Upkeep):
     def journal(self, key: SessionKey) -> Journal:
         """Parameters, logs and tracks of a session."""
         return FolderJournal(self.store.ports, self.session_folder(key))
+
+    def optimize(
+        self,
+        *sessions: SessionKey,
+        encoding: str = "auto",
+        dry_run: bool = False,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Optimized:
+        """Store what is stored whole as parts and differences, and free bases that only differences still need.
+
+        Safe beside uploads and collections; content and checksums never change. See ``operations.optimize``.
+
+        Args:
+            sessions: only content of these; all, and all bases, when none is given.
+            encoding: "auto" for checkpoints, "coded" for every large file.
+            dry_run: only count what would be tried.
+            progress: called with (phase, done, total).
+        """
+        from dreamlake.operations.context import check_encoding
+        from dreamlake.operations.optimize import optimize
+
+        check_encoding(encoding, None)
+        return optimize(self.store, sessions=sessions or None, encoding=encoding, dry_run=dry_run, progress=progress)
 
     def plan_materialize(
         self,

@@ -36,6 +36,31 @@ def meter(total: int | None, label: str, *, unit: str = "B") -> Iterator[Callabl
         bar.close()
 
 
+@contextmanager
+def phases(unit: str = "steps") -> Iterator[Callable[[str, int, int], None] | None]:
+    """Like ``meter`` for work in phases: yields a callback (phase, done so far, total or 0), or None."""
+    if not _wanted():
+        yield None
+        return
+    bars: list[tuple[str, _Bar, int]] = []
+
+    def tell(phase: str, done: int, total: int) -> None:
+        if not bars or bars[-1][0] != phase:
+            for _, bar, _ in bars:
+                bar.close()
+            bars[:] = [(phase, _Bar(total or None, phase, unit), 0)]
+        _, bar, before = bars[-1]
+        if done > before:
+            bar.advance(done - before)
+            bars[-1] = (phase, bar, done)
+
+    try:
+        yield tell
+    finally:
+        for _, bar, _ in bars:
+            bar.close()
+
+
 class _Bar:
     """A bar that is drawn from the first progress made later than ``_DELAY_S`` after the start."""
 

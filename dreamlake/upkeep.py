@@ -67,10 +67,21 @@ class Upkeep:
         self._same_store()
         if not dry_run:
             self._sweep_unborn()
-        return collect(
-            self.store, now=now, trash_s=trash, keep_deleted_s=kept, dry_run=dry_run, force=force,
-            progress=progress, executor=executor,
-        )  # fmt: skip
+
+        def run(force: bool) -> Collection:
+            return collect(
+                self.store, now=now, trash_s=trash, keep_deleted_s=kept, dry_run=dry_run, force=force,
+                progress=progress, executor=executor,
+            )  # fmt: skip
+
+        report = run(force)
+        if report.parts and not dry_run:
+            from dreamlake.operations.optimize import rebase
+
+            moved = rebase(self.store, progress=progress)
+            if moved.parts:  # bases that nothing needs any more: freed by a second round, which only they are new to
+                report.followed_by(run(True), moved.note())
+        return report
 
     def verify(
         self,

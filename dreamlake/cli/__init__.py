@@ -27,7 +27,7 @@ class Verb(NamedTuple):
     help: str
 
 
-_LOOK, _CHANGE, _TREE, _MORE = "Look", "Change", "Trees on disk", "More"
+_LOOK, _CHANGE, _KEEP, _TREE, _MORE = "Look", "Change", "Upkeep", "Trees on disk", "More"
 
 VERBS: dict[str, Verb] = {
     "ls": Verb("listing", _LOOK, "List sessions, or the files of a session."),
@@ -43,6 +43,8 @@ VERBS: dict[str, Verb] = {
     "mv": Verb("changing", _CHANGE, "Move or rename files and folders with their history."),
     "cp": Verb("changing", _CHANGE, "Copy files and folders, also to another session."),
     "alias": Verb("changing", _CHANGE, "Name a version of a file, such as best."),
+    "optimize": Verb("storage", _KEEP, "Store checkpoints as parts and differences in the background."),
+    "settings": Verb("storage", _KEEP, "Show or change how uploads to a lake are stored."),
     "materialize": Verb("trees", _TREE, "Build the files of sessions as an ordinary folder tree."),
     "help": Verb("topics", _MORE, "Show help on a verb or a topic."),
     "completion": Verb("topics", _MORE, "Print the shell completion script."),

@@ -58,10 +58,13 @@ def stored_part(blobs: Blobs, key: str) -> bytes:
         return _up_to(stream, codecs.MAX_PART + frame.PREFIX_SIZE + frame.MAX_HEADER + 1)
 
 
-def base_key(blobs: Blobs, part: str) -> str | None:
-    """The part that a stored part needs for decoding, or None. Raises ``NotFound`` or ``Corrupt``."""
-    found = codecs.base_of(part_head(blobs, part))
-    return found[0] if found else None
+def part_needs(blobs: Blobs, key: str) -> list[tuple[str, int]]:
+    """The parts (key, plain bytes) that a stored part needs for decoding. Raises ``NotFound`` or ``Corrupt``."""
+    found = codecs.base_of(part_head(blobs, key))
+    if found is None:
+        return []
+    base = (found.key, found.size)
+    return [base] if found.before is None else [base, found.before]
 
 
 def is_missing(blobs: Blobs, digest: str) -> bool:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from dreamlake.blobs import Blobs
 from dreamlake.content import codecs, frame, reading, recipe
-from dreamlake.content.assembled import MAX_RECIPE_BYTES, part_head, read_recipe, recipe_key, stored_part
+from dreamlake.content.assembled import MAX_RECIPE_BYTES, part_needs, read_recipe, recipe_key, stored_part
 from dreamlake.content.chunking import MIN_FILE
 from dreamlake.errors import Corrupt, NotFound
 
@@ -30,10 +30,12 @@ def rely(blobs: Blobs, digest: str, size: int, *, resurrect: bool = True) -> lis
         return [digest]
     if size < MIN_FILE:
         return None  # never stored as a recipe
-    return _rely_on_recipe(blobs, digest, size, resurrect)
+    return rely_on_recipe(blobs, digest, size, resurrect=resurrect)
 
 
-def _rely_on_recipe(blobs: Blobs, digest: str, size: int, resurrect: bool) -> list[str] | None:
+def rely_on_recipe(blobs: Blobs, digest: str, size: int, *, resurrect: bool = True) -> list[str] | None:
+    """Like ``rely``, but a whole copy does not count."""
+
     def prove(stream: BinaryIO) -> bool:
         try:
             found = recipe.decode(stream.read(MAX_RECIPE_BYTES))
@@ -58,25 +60,26 @@ def _rely_on_recipe(blobs: Blobs, digest: str, size: int, resurrect: bool) -> li
 
 
 def rely_on_part(blobs: Blobs, key: str, size: int, *, resurrect: bool = True) -> list[str] | None:
-    """A part and every base that decoding it needs, each looked at; None when one is missing."""
-    chain: dict[str, None] = {}
-    waiting = [(key, size)]
-    while waiting:
-        key, size = waiting.pop()
-        if key in chain:
-            return None  # a part that needs itself: nothing can be decoded
+    """A part and every part that decoding it needs, each looked at; None when one is missing, or too many are needed."""
+    found: dict[str, None] = {}
+
+    def visit(key: str, size: int, left: int) -> bool:
+        if key in found:
+            return True
+        if left < 0 or len(found) > codecs.MAX_READS:
+            return False  # damaged blobs may need each other in a circle
         if not blobs.look(key, _UNKNOWN_SIZE, _part_proof(blobs, key, size), resurrect=resurrect):
-            return None
-        chain[key] = None
+            return False
         try:
-            base = codecs.base_of(part_head(blobs, key))
+            needs = part_needs(blobs, key)
         except (NotFound, Corrupt):
-            return None
-        if base is not None:
-            waiting.append((base[0], base[1]))
-        if len(chain) > codecs.MAX_DEPTH + 1:
-            return None
-    return list(chain)
+            return False
+        if not all(visit(*need, left - 1) for need in needs):
+            return False
+        found[key] = None
+        return True
+
+    return list(found) if visit(key, size, codecs.MAX_DEPTH) else None
 
 
 def _part_proof(blobs: Blobs, key: str, size: int) -> Callable[[BinaryIO], bool]:

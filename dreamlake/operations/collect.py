@@ -20,7 +20,7 @@ from dreamlake.operations.collection import BRAKE_SHARE, Collection, Outcome, Ta
 from dreamlake.operations.context import Store
 from dreamlake.operations.marking import Marks
 from dreamlake.operations.packed import Packed
-from dreamlake.operations.references import Reason
+from dreamlake.operations.references import PART, Reason
 from dreamlake.ports import iso
 
 TRASH_S = 86_400.0  # how long a condemned copy stays before it is removed: comfort, not safety
@@ -144,6 +144,7 @@ class _Run:
             if done % 1000 == 0:
                 self._progress("list", done, 0)
             self.marks.contents.note(copy.key)
+            self.report.parts += copy.key.startswith(PART)
             if copy.batch is None:
                 self._copies.add(copy.key, copy.size)
             else:

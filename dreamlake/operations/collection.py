@@ -62,7 +62,7 @@ class Collection:
 
     Attributes:
         batch: name of the run; None when nothing was condemned.
-        sessions, claims: how many were looked at. revoked: claims of dead or silent processes, removed.
+        sessions, parts, claims: how many were looked at. revoked: claims of dead or silent processes, removed.
         scratch: left-over scratch files removed.
         let_go: versions forgotten for good, by why ("deleted", "retention"); bytes are plain bytes before sharing.
         details: the first ``MAX_DETAILS`` of them.
@@ -79,6 +79,7 @@ class Collection:
     dry_run: bool
     batch: str | None = None
     sessions: int = 0
+    parts: int = 0
     claims: int = 0
     revoked: int = 0
     scratch: Tally = field(default_factory=Tally)
@@ -103,6 +104,14 @@ class Collection:
             getattr(self, name).merge(getattr(outcome, name))
         if outcome.trash_until:
             self.trash_until = max(self.trash_until or "", outcome.trash_until)
+
+    def followed_by(self, later: Collection, note: str) -> None:
+        """Take in a second round of the same collection."""
+        for name in ("condemned", "restored", "freed"):
+            getattr(self, name).merge(getattr(later, name))
+        self.trash, self.trash_until, self.stay = later.trash, later.trash_until or self.trash_until, later.stay
+        self.batch = self.batch or later.batch
+        self.notes = [*dict.fromkeys([*self.notes, *later.notes]), note]
 
     def lets_go(self, gone: LetGo) -> None:
         self.let_go[gone.why].add(gone.size_bytes)

@@ -120,6 +120,32 @@ def provide(store: Store, needs: Sequence[Plain], shown: Callable[[Plain], str])
     blobs.barrier([key for plain in needs for key in plain.keys])
 
 
+def recode(store: Store, session: SessionKey, plain: Plain) -> bool:
+    """Publish a second, coded form of a stored content, under a record that names all it needs.
+
+    Args:
+        plain: with ``coded`` forms waiting.
+
+    Returns False, with nothing published, when something that the forms rely on is gone. Raises ``ClaimRevoked``.
+    """
+    assert plain.coded is not None
+    claim = store.catalog.claim(session, plain.keys, [{"op": "noop"}])
+    try:
+        if _relies_on_gone(store, plain.coded):
+            store.catalog.revoke(claim.token)
+            return False
+        keys = plain.keys
+        store.blobs.secure(plain.waiting)
+        _publish(store, plain)
+        store.blobs.barrier(keys)
+        store.catalog.commit(claim)
+        return True
+    except BaseException:
+        with contextlib.suppress(Exception):
+            store.catalog.revoke(claim.token)
+        raise
+
+
 def _relies_on_gone(store: Store, coded: Coded) -> bool:
     """True if a part or base that was stored when the file was coded is no longer, or not as claimed.
 

@@ -188,16 +188,12 @@ class Marks:
             self._followed[key] = reason
             self.refs.add(key, reason)
             try:
-                base = self.contents.base(key)
+                waiting += [base for base, _ in self.contents.bases(key)]
             except NotFound:
                 del self._followed[key]  # lost, or not there yet: then the claim names its base, too
-                continue
             except (LakeError, OSError) as error:
                 if reason.keeps:
                     self._keep_every_part(f"the part {key} cannot be read: {error}")
-                continue
-            if base is not None:
-                waiting.append(base[0])
 
 
 def _let_go(session: SessionKey, version: Kept, why: str) -> LetGo:

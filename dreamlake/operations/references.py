@@ -14,8 +14,7 @@ from enum import IntEnum
 
 from dreamlake.blobs import Blobs
 from dreamlake.catalog.fold import Fold, Kept
-from dreamlake.content import codecs
-from dreamlake.content.assembled import part_head, read_recipe, recipe_key
+from dreamlake.content.assembled import part_needs, read_recipe, recipe_key
 from dreamlake.errors import LakeError
 from dreamlake.model import SessionKey
 from dreamlake.operations.context import Store
@@ -110,10 +109,9 @@ class Contents:
         """Parts in a recipe -> plain bytes. Raises ``LakeError`` or ``OSError`` when it does not read."""
         return {part.key: part.size for part in read_recipe(self._blobs, digest).parts}
 
-    def base(self, part: str) -> tuple[str, int] | None:
-        """The part that decoding a part needs, and its plain bytes. Raises ``LakeError`` or ``OSError``."""
-        found = codecs.base_of(part_head(self._blobs, part))
-        return found[:2] if found else None
+    def bases(self, part: str) -> list[tuple[str, int]]:
+        """The parts that decoding a part needs, and their plain bytes. Raises ``LakeError`` or ``OSError``."""
+        return part_needs(self._blobs, part)
 
     def keys(self, digest: str) -> list[str]:
         """Everything that reading the content touches or may touch; what does not read is left out."""
@@ -137,8 +135,7 @@ class Contents:
             if part not in found:
                 found[part] = None
                 with contextlib.suppress(LakeError, OSError):
-                    base = self.base(part)
-                    waiting += [base[0]] if base is not None else []
+                    waiting += [base for base, _ in self.bases(part)]
         return list(found)
 
 

@@ -149,14 +149,11 @@ class _Run:
             self._parts.add(key)
             self._sizes.add(key, size)
             try:
-                base = self._contents.base(key)
+                waiting += self._contents.bases(key)
             except NotFound:
-                continue  # it will be missing
+                pass  # it will be missing
             except (LakeError, OSError) as error:
                 self._broken[key] = str(error)
-                continue
-            if base is not None:
-                waiting.append(base)
 
     def _mine(self, key: str) -> bool:
         return int(key[-64:-56], 16) % self._parts_of_all == self._part
