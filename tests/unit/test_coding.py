@@ -1,4 +1,4 @@
-"""Checkpoints as parts, differences and recipes: what is stored, what comes back, and what frees it (issue: storage)."""
+"""Checkpoints as parts, differences and recipes: what is stored, what comes back, and what frees it."""
 
 from __future__ import annotations
 
