@@ -10,7 +10,7 @@ import hashlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -19,7 +19,7 @@ from dreamlake.blobs import Blobs, Staged, Stager
 from dreamlake.content import chunking, codecs, recipe
 from dreamlake.content.assembled import recipe_key
 from dreamlake.content.chunking import Plan
-from dreamlake.content.codecs import Base
+from dreamlake.content.codecs import Base, Encoded
 from dreamlake.content.containers import Source
 from dreamlake.content.presence import rely_on_part
 from dreamlake.content.recipe import MAX_GLUE
@@ -42,7 +42,7 @@ class Bases(Protocol):
 
 @dataclass
 class Form:
-    """One blob of a coded content: its key, the base that it needs (key, bytes), and its bytes while they wait.
+    """One blob of a coded content: its key, the bases that it needs (key, bytes), and its bytes while they wait.
 
     ``staged`` None means that the blob was stored already when this was made: a hint, looked at again after the claim.
     ``needs`` are the stored blobs that decoding it needs, however deep.
@@ -50,7 +50,7 @@ class Form:
 
     key: str
     size: int
-    base: tuple[str, int] | None = None
+    bases: tuple[tuple[str, int], ...] = ()
     needs: tuple[str, ...] = ()
     staged: Staged | None = None
     stager: Stager | None = None
@@ -180,7 +180,7 @@ class _Ingest:
             self.discard()
             return None
         return Coded(
-            digest, plan.size, list(self._forms.values()), self._stage(recipe_key(digest), recipe.encode(made))
+            digest, plan.size, list(self._forms.values()), self._stage(recipe_key(digest), [recipe.encode(made)])
         )
 
     def discard(self) -> None:
@@ -236,25 +236,36 @@ class _Ingest:
             return key
         base = self._bases.base_for(number) if self._bases else None
         coded = codecs.encode_part(plain, self._plan.parts[number].width, base, effort=self._effort)
-        staged = self._stage(key, coded.stored)
+        staged = self._stage(key, coded.pieces)
         if self._bases:
             self._bases.coded(Base(key, plain, coded.depth))
         with self._lock:
             form = self._forms[key]
-            if coded.base is not None and base is not None:
-                form.base = (base.key, len(base.plain))
-                form.needs = tuple(rely_on_part(self._blobs, *form.base, resurrect=False) or [base.key])
+            form.bases = _used(coded, base)
+            chains = [rely_on_part(self._blobs, *used, resurrect=False) or [used[0]] for used in form.bases]
+            form.needs = tuple(dict.fromkeys(key for chain in chains for key in chain))
             form.staged, form.stager = staged.staged, staged.stager
         return key
 
-    def _stage(self, key: str, stored: bytes | memoryview) -> Form:
+    def _stage(self, key: str, stored: Sequence[bytes | memoryview]) -> Form:
         stager = self._blobs.stage()
         try:
-            stager.write(stored)
-            return Form(key, len(stored), staged=stager.finish(), stager=stager)
+            for piece in stored:
+                stager.write(piece)
+            return Form(key, sum(map(len, stored)), staged=stager.finish(), stager=stager)
         except BaseException:
             stager.discard()
             raise
+
+
+def _used(coded: Encoded, base: Base | None) -> tuple[tuple[str, int], ...]:
+    """The earlier versions that a stored form needs."""
+    used = []
+    if base is not None and coded.base is not None:
+        used.append((base.key, len(base.plain)))
+        if base.before is not None and coded.before is not None:
+            used.append((base.before.key, len(base.before.plain)))
+    return tuple(used)
 
 
 class _Glue:

@@ -22,6 +22,7 @@ from dreamlake.errors import LakeError
 from dreamlake.model import split_key
 from dreamlake.operations.context import Store
 
+QUICK, THOROUGH = 0, 2  # efforts, see ``codecs.encode_part``
 MAX_CANDIDATES = 3  # earlier files whose recipes are read to find the best base
 
 
@@ -34,6 +35,7 @@ def code(
     *,
     encoding: str,
     earlier: Sequence[tuple[str, int]] = (),
+    thorough: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Coded | None:
@@ -43,6 +45,7 @@ def code(
         view: the session that it goes to: where earlier versions are looked for.
         file: a seekable binary stream; its position is changed.
         earlier: (digest, bytes) of stored files to try first as its earlier version.
+        thorough: take the time for the smallest form (``optimize``); an upload must not wait for it.
         encoding: "raw" codes nothing, "auto" containers of tensors, "coded" every large file.
     """
     if encoding == "raw" or size < MIN_FILE:
@@ -50,9 +53,12 @@ def code(
     plan = _plan(file, size, encoding)
     if plan is None:
         return None
-    bases = Earlier(store, plan, itertools.chain(earlier, candidates(view, key)))
+    bases = Earlier(store, plan, itertools.chain(earlier, candidates(view, key)), before=thorough)
+    effort = THOROUGH if thorough else QUICK
     try:
-        return ingest(Source(file, size), plan, store.blobs, bases=bases, workers=workers, progress=progress)
+        return ingest(
+            Source(file, size), plan, store.blobs, bases=bases, effort=effort, workers=workers, progress=progress
+        )
     except Odd:  # the file ended early: the caller finds that it changed
         return None
 
@@ -88,8 +94,8 @@ def candidates(view: Fold, key: str) -> Iterator[tuple[str, int]]:
 class Earlier:
     """``ingest.Bases`` from the candidate whose parts match most of the plan. Any thread may ask."""
 
-    def __init__(self, store: Store, plan: Plan, found: Iterable[tuple[str, int]]) -> None:
-        self._blobs, self._recent = store.blobs, store.recent
+    def __init__(self, store: Store, plan: Plan, found: Iterable[tuple[str, int]], *, before: bool = False) -> None:
+        self._blobs, self._recent, self._before = store.blobs, store.recent, before
         self._content: Assembled | None = None
         self._match: list[int | None] = []
         best = 0
@@ -116,10 +122,12 @@ class Earlier:
         part = self._content.recipe.parts[earlier]
         try:
             key, size = codecs.shallow_base(part.key, part.size, lambda k: part_head(self._blobs, k))
-            found = self._recent.take(key) or codecs.read_base(key, size, lambda k: stored_part(self._blobs, k))
-            return found._replace(before=None)  # a copy may be stored anew on another base: rely on one link only
+            recent = None if self._before else self._recent.take(key)
+            found = recent or codecs.read_base(key, size, lambda k: stored_part(self._blobs, k))
+            return found if self._before else found._replace(before=None)  # two versions cost twice the time
         except LakeError:
             return None  # damaged or gone: then this version stands on its own
 
     def coded(self, part: Base) -> None:
-        self._recent.put(part)
+        if not self._before:
+            self._recent.put(part)

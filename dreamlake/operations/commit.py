@@ -152,7 +152,7 @@ def _relies_on_gone(store: Store, coded: Coded) -> bool:
     Rare; the file is then stored whole instead.
     """
     wanted = [(form.key, form.size) for form in coded.parts if form.staged is None]
-    wanted += [form.base for form in coded.parts if form.staged is not None and form.base is not None]
+    wanted += [base for form in coded.parts if form.staged is not None for base in form.bases]
     claimed = set(coded.keys())
     return not all(claimed.issuperset(rely_on_part(store.blobs, *part) or [""]) for part in dict.fromkeys(wanted))
 
@@ -176,7 +176,7 @@ def _publish_form(store: Store, plain: Plain, form: Form) -> None:
     Somebody else may have published the part in between; then theirs counts, if the claim names all it needs.
     """
     assert form.staged is not None
-    if store.blobs.publish(form.key, form.staged, replace=form.base is None or not REPLACE_WHOLE_FORMS_ONLY):
+    if store.blobs.publish(form.key, form.staged, replace=not form.bases or not REPLACE_WHOLE_FORMS_ONLY):
         form.staged = form.stager = None
         return
     theirs = rely_on_part(store.blobs, form.key, form.size)

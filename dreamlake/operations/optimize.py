@@ -140,7 +140,9 @@ def _code_again(
     """Stored bytes of the new coded form; None when the content stays as it is."""
     view = store.catalog.view(session)
     with reading.open_plain(store.blobs, version.digest, version.size_bytes) as file:
-        coded = code(store, view, version.key, file, version.size_bytes, encoding=encoding, earlier=series)
+        coded = code(
+            store, view, version.key, file, version.size_bytes, encoding=encoding, earlier=series, thorough=True
+        )
     if coded is None:
         return None
     plain = Plain(version.digest, version.size_bytes, None, coded=coded)
