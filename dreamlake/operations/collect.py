@@ -155,32 +155,35 @@ class _Run:
         self._weigh()
 
     def _weigh(self) -> None:
+        report = self.report
         for shard in self._copies.shards():
-            for key, size in self._copies.rows(shard):
-                reason = self._refs.reason(key)
+            rows, outcome = list(self._copies.rows(shard)), Outcome()
+            reasons = self._refs.reasons((key for key, _ in rows), shard)
+            for (key, size), reason in zip(rows, reasons, strict=True):
                 if reason is not None and reason.keeps:
-                    self.report.stays(reason, size)
+                    report.stays(reason, size)
                     continue
-                self.report.condemned.add(size)
+                report.condemned.add(size)
                 if reason is not Reason.EXPIRED:
-                    self.report.unexplained.add(size)
-                self._foresee(Copy(key, self._batch, size))
+                    report.unexplained.add(size)
+                self._foresee(Copy(key, self._batch, size), outcome)
+            report.took(outcome)
         for shard in self._leftovers.shards():
+            outcome = Outcome()
             for copy in self._adopted(list(self._leftovers.rows(shard))):
-                self._foresee(copy)
+                self._foresee(copy, outcome)
+            report.took(outcome)
 
-    def _foresee(self, copy: Copy) -> None:
+    def _foresee(self, copy: Copy, outcome: Outcome) -> None:
         """What a dry run expects to become of a condemned copy."""
         if not self.report.dry_run:
             return
-        outcome = Outcome()
         if self._refs.keeps(copy.key):
             outcome.restored.add(copy.size)
         elif self._due(str(copy.batch)):
             outcome.freed.add(copy.size)
         else:
             self._wait(copy, outcome)
-        self.report.took(outcome)
 
     # ---- G1 to G6 ------------------------------------------------------------------------------------------------
 

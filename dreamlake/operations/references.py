@@ -20,7 +20,8 @@ from dreamlake.model import SessionKey
 from dreamlake.operations.context import Store
 from dreamlake.operations.packed import Packed
 
-HELD_FILES = 20_000  # files of folds kept in memory before sessions are released (some 30 MB)
+HELD_FILES = 20_000  # files of folds kept in memory before sessions are released (some 30 MB), and
+HELD_SESSIONS = 16  # sessions, each of which may hold a checkpoint open
 _REMEMBERED = 256  # contents whose blobs are remembered
 RECIPE = recipe_key("")
 PART = "b3-"
@@ -42,6 +43,9 @@ class Reason(IntEnum):
         return self < Reason.EXPIRED
 
 
+_REASONS = {int(reason): reason for reason in Reason}
+
+
 class References:
     """Blob key -> strongest reason, packed.
 
@@ -57,10 +61,17 @@ class References:
         self._packed.add(key, reason)
 
     def reason(self, key: str) -> Reason | None:
-        found = self._packed.get(key)
+        return self._reason(key, self._packed.get(key))
+
+    def reasons(self, keys: Iterable[str], shard: str) -> Iterator[Reason | None]:
+        """The reason of each of these keys, all of one shard."""
+        table = self._packed.table(shard)
+        return (self._reason(key, table.get(bytes.fromhex(key[-64:]))) for key in keys)
+
+    def _reason(self, key: str, found: int | None) -> Reason | None:
         if self.every_part is not None and key.startswith(PART) and (found is None or found >= Reason.EXPIRED):
             return Reason.UNKNOWN
-        return None if found is None else Reason(found)
+        return None if found is None else _REASONS[found]
 
     def keeps(self, key: str) -> bool:
         """True while something refers to the blob that is not about to go."""
@@ -155,7 +166,7 @@ class Sessions:
 
     def view(self, session: SessionKey) -> Fold:
         """The fold of a session; earlier ones are released once they have become large."""
-        if sum(self._held.values()) > HELD_FILES:
+        if sum(self._held.values()) > HELD_FILES or len(self._held) >= HELD_SESSIONS:
             for earlier in self._held:
                 if earlier != session:
                     self._store.catalog.release(earlier)
