@@ -150,7 +150,7 @@ class FolderCatalog:
             outcomes = self._outcomes.pop(claim.token)
         finally:
             self._awaited.discard(claim.token)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # committed and durable: a left-over claim is a collector's business
             self._fs.unlink(source)
         return Committed(number, outcomes)
 
@@ -167,6 +167,7 @@ class FolderCatalog:
                     self._fs.link(source, target)
                 else:  # mutation: commits although the claim may be gone
                     self._fs.write(target, records.encode(claim.record))
+                    self._fs.fsync(target)
                 return number
             except FileExistsError:
                 if self._happened(source, target):

@@ -45,16 +45,14 @@ class File:
 
 
 class Dir:
-    """A directory: its names now, and all its states since the last fsync, the oldest first."""
+    """A directory: its names now, all its states since the last fsync (the oldest first), and when either changed."""
 
-    __slots__ = ("history", "names")
+    __slots__ = ("history", "names", "stamp")
 
     def __init__(self) -> None:
         self.names: dict[str, File | Dir] = {}
         self.history: list[dict[str, File | Dir]] = [{}]
-
-    def changed(self) -> None:
-        self.history.append(dict(self.names))
+        self.stamp = 0
 
 
 class SimWriter:
@@ -90,7 +88,7 @@ class SimFs:
         self.locked: set[str] = set()
         self.hook: Callable[[str, str, str], Callable[[], None] | None] = lambda call, path, other: None
         self.now_ns: Callable[[], int] = lambda: 1_700_000_000 * 10**9
-        self.version = 0  # counts what could change the outcome of a power cut
+        self.version = 0  # counts changes of directories and of what is durable of them
 
     # ---- inside --------------------------------------------------------------------------------------------------
 
@@ -132,9 +130,10 @@ class SimFs:
         self._change(home)
 
     def _change(self, *homes: Dir) -> None:
-        for home in homes:
-            home.changed()
         self.version += 1
+        for home in homes:
+            home.history.append(dict(home.names))
+            home.stamp = self.version
 
     # ---- files ---------------------------------------------------------------------------------------------------
 
@@ -303,7 +302,6 @@ class SimFs:
         after = self.call("fsync", path)
         file = self._file(path)
         file.safe = file.data
-        self.version += 1
         after()
 
     def fsync_dir(self, path: str) -> None:
@@ -311,17 +309,18 @@ class SimFs:
         home = self.dirs.get(path)
         if home is None:
             raise _error(errno.ENOENT, path)
-        home.history = [dict(home.names)]
+        self.version += 1
+        home.history, home.stamp = [dict(home.names)], self.version
         after()
 
     def sync(self, path: str) -> None:
         after = self.call("sync", path)
+        self.version += 1
         for home in self.dirs.values():
-            home.history = [dict(home.names)]
+            home.history, home.stamp = [dict(home.names)], self.version
             for what in home.names.values():
                 if isinstance(what, File):
                     what.safe = what.data
-        self.version += 1
         after()
 
     # ---- the rest ------------------------------------------------------------------------------------------------
