@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dreamlake.checkpoints import scan
     from dreamlake.errors import (
         Conflict,
         Corrupt,
@@ -42,9 +43,12 @@ __all__ = [
     "UnsupportedFormat",
     "dreamlake_session",
     "open_lake",
+    "scan",
 ]
 
-_HOMES = {"Session": "session", "dreamlake_session": "session", "Lake": "lake", "open_lake": "lake"}
+_HOMES = {
+    "Session": "session", "dreamlake_session": "session", "Lake": "lake", "open_lake": "lake", "scan": "checkpoints",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:  # PEP 562: `import dreamlake` stays cheap for tools that only want the version

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dreamlake import config, values
 from dreamlake.blobs.folder import FolderBlobs
 from dreamlake.catalog.folder import FolderCatalog
+from dreamlake.checkpoints import Checkpoints
 from dreamlake.errors import InvalidInput, NotFound, UnsupportedFormat
 from dreamlake.journal import Journal
 from dreamlake.journal.folder import FolderJournal
@@ -36,7 +37,7 @@ FORMAT = 1
 _SUBDIRS = ("tmp", "pending", "blobs", "sessions", "quarantine", "cache", "placed")
 
 
-class Lake(Upkeep):
+class Lake(Upkeep, Checkpoints):
     """An open lake. Made by ``open_lake``; holds no file open and needs no closing.
 
     Attributes:

@@ -35,6 +35,8 @@ VERBS: dict[str, Verb] = {
     "info": Verb("inspecting", _LOOK, "Show all that is known of a lake, session or file."),
     "history": Verb("inspecting", _LOOK, "List the versions of a file, newest first."),
     "find": Verb("listing", _LOOK, "Find files by name, tags, metadata, size or time."),
+    "diff": Verb("differences", _LOOK, "Compare sessions, files or versions, tensor by tensor."),
+    "scan": Verb("checkpoints", _LOOK, "Say what storing a folder of checkpoints would save."),
     "cat": Verb("transfer", _LOOK, "Write the content of files to standard output."),
     "download": Verb("transfer", _LOOK, "Copy files or folders out of a lake."),
     "upload": Verb("transfer", _CHANGE, "Store files, folders or standard input."),
