@@ -112,6 +112,29 @@ def test_publishing_again_replaces_the_copy(store):
     assert store.again().look(KEY, len(DATA), never)
 
 
+def test_publish_may_leave_a_live_copy_alone(store):
+    other = b"another form of the same content"
+    assert store.blobs.publish(KEY, stage(store.blobs), replace=False)
+    staged = stage(store.blobs, other)
+    assert not store.again().publish(KEY, staged, replace=False)
+    assert store.stored() == {(KEY, None): DATA}
+    assert store.scratch() == 1  # still the caller's
+    condemned(store.blobs)  # now none is live
+    assert store.again().publish(KEY, staged, replace=False)
+    assert store.stored() == {(KEY, None): other, (KEY, "b1"): DATA}
+    assert store.blobs.publish(KEY, stage(store.blobs), replace=True)
+    assert store.stored()[KEY, None] == DATA
+
+
+def test_publishing_taken_scratch_is_told_as_revoked_with_any_copy_there(store):
+    publish(store.blobs)
+    condemned(store.blobs)
+    staged = stage(store.blobs)
+    store.take_scratch()
+    with pytest.raises(ClaimRevoked):
+        store.blobs.publish(KEY, staged, replace=False)
+
+
 def test_a_reader_keeps_what_it_opened(store):
     publish(store.blobs)
     with store.again().open(KEY) as stream:
@@ -443,6 +466,18 @@ def test_a_distrusted_copy_is_proven_by_every_look(store):
     assert not store.again().look(KEY, len(DATA), Proof(False))
     publish(store.blobs)
     assert store.again().look(KEY, len(DATA), never)
+
+
+def test_trust_renews_the_tamper_mark(store):
+    assert not store.blobs.trust(KEY)
+    publish(store.blobs)
+    store.damage(KEY, DATA)
+    assert not store.again().sealed(KEY)
+    assert store.again().trust(KEY)
+    assert store.again().sealed(KEY)
+    assert store.again().look(KEY, len(DATA), never)
+    condemned(store.blobs)
+    assert not store.again().trust(KEY)
 
 
 # ---- sweep, space ----------------------------------------------------------------------------------------------------
