@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import ast
 import collections
+import functools
 import importlib.util
 import re
 import sysconfig
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,7 +134,7 @@ def pretrained() -> tuple[Encoder, list[str]]:
     return model, (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
 
 
-def from_scratch(texts: list[tuple[str, str]]) -> tuple[Encoder, list[str]]:
+def from_scratch(texts: Sequence[tuple[str, str]]) -> tuple[Encoder, list[str]]:
     """A tiny encoder (about 50,000 parameters) with random weights and the most frequent words as its vocabulary."""
     words = collections.Counter(word for _, text in texts for word in WORD.findall(text.lower()))
     size = Size(vocabulary=512, hidden=48, layers=1, heads=4, inner=192, positions=64)
@@ -141,7 +143,8 @@ def from_scratch(texts: list[tuple[str, str]]) -> tuple[Encoder, list[str]]:
     return Encoder(size), special + ranked[: size.vocabulary - len(special)]
 
 
-def docstrings(limit: int) -> list[tuple[str, str]]:
+@functools.cache
+def docstrings(limit: int) -> tuple[tuple[str, str], ...]:
     """(module, docstring) of the standard library's modules in order of their names, up to `limit` modules."""
     found: list[tuple[str, str]] = []
     library = Path(sysconfig.get_path("stdlib"))
@@ -154,7 +157,7 @@ def docstrings(limit: int) -> list[tuple[str, str]]:
                 text = ast.get_docstring(node)
                 if text:
                     found.append((file.stem, text))
-    return found
+    return tuple(found)
 
 
 def tokenize(text: str, ids: dict[str, int]) -> list[int]:

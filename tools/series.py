@@ -75,11 +75,13 @@ class Data:
 def prepare(plan: Plan) -> tuple[minilm.Encoder, Data]:
     """The model to fine-tune and its data; the same for every series of a run."""
     torch.manual_seed(plan.seed)
-    texts = minilm.docstrings(plan.modules)
-    model, vocabulary = minilm.from_scratch(texts) if plan.small else minilm.pretrained()
+    if plan.small:
+        model, vocabulary = minilm.from_scratch(minilm.docstrings(plan.modules))
+    else:
+        model, vocabulary = minilm.pretrained()
     ids = {piece: index for index, piece in enumerate(vocabulary)}
     by_module: dict[str, list[int]] = {}
-    for module, text in texts:
+    for module, text in minilm.docstrings(plan.modules):
         by_module.setdefault(module, []).extend(minilm.tokenize(text, ids))
     rows, labels, inner = [], [], plan.length - 2
     for label, tokens in enumerate(by_module.values()):

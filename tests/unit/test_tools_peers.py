@@ -98,7 +98,7 @@ def test_wrong_content_and_failures_are_errors(folder: Path, tmp_path: Path, fau
 def test_a_store_that_cannot_read_back_keeps_its_other_figures(folder: Path, tmp_path: Path) -> None:
     result = measure(fake("write-only"), "S", load(folder)["S"], runs=1, work=tmp_path)
     assert result.error is None and result.read is None and result.stored == 1.0
-    assert peers.table([result], ["S"]).splitlines()[-1].endswith("| - |")
+    assert peers.table([result], ["S"]).splitlines()[-1].endswith(" / - |")
 
 
 def test_missing_peer_is_a_row_that_says_so(folder: Path, tmp_path: Path) -> None:

@@ -38,23 +38,25 @@ PEERS: dict[str, type[Peer]] = {
 
 
 def table(results: list[Result], series: list[str]) -> str:
-    """The results as Markdown: stored bytes by logical bytes of every series, then the times as ratios.
+    """The results as two Markdown tables: stored by logical bytes, then `ingest / read back` as ratios of time.
 
-    A cell without a figure says why: `failed` (the error stands below the table), or `-` for what cannot be done.
+    A cell without a figure says why: `failed` (the error stands below the tables), or `-` for what cannot be done.
     """
-    heads = [*(f"{name} stored" for name in series)]
-    heads += [f"{name} {verb}" for verb in ("ingest", "read back") for name in series]
-    lines = ["| | " + " | ".join(heads) + " |", "| --- |" + " --- |" * len(heads)]
     by_peer: dict[str, dict[str, Result]] = {}
     for result in results:
         by_peer.setdefault(result.peer, {})[result.series] = result
+    stored, times = _head("stored / logical bytes", series), _head("ingest / read back, x plain copy", series)
     for peer, row in by_peer.items():
-        cells = [cell(row[name], row[name].stored, 3) for name in series]
-        cells += [cell(row[name], row[name].ingest, 1) for name in series]
-        cells += [cell(row[name], row[name].read, 1) for name in series]
-        lines.append(f"| {peer} | " + " | ".join(cells) + " |")
+        cells = [row[name] for name in series]
+        stored.append(f"| {peer} | " + " | ".join(cell(each, each.stored, 3) for each in cells) + " |")
+        pairs = (f"{cell(each, each.ingest, 1)} / {cell(each, each.read, 1)}" for each in cells)
+        times.append(f"| {peer} | " + " | ".join(pairs) + " |")
     failures = [f"- {result.peer}, {result.series}: {result.error}" for result in results if result.error]
-    return "\n".join(lines + (["", *failures] if failures else []))
+    return "\n".join([*stored, "", *times, *(["", *failures] if failures else [])])
+
+
+def _head(title: str, series: list[str]) -> list[str]:
+    return [f"| {title} | " + " | ".join(series) + " |", "| --- " * (len(series) + 1) + "|"]
 
 
 def cell(result: Result, value: float | None, digits: int) -> str:
