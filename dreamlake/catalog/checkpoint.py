@@ -179,8 +179,9 @@ class Checkpoint:
             return [row for (text,) in pages for row in _rows_of(values.decode(text))]
 
     def newest(self, min_bytes: int, suffix: str) -> list[Version]:
-        where = "WHERE live = 1 AND size_bytes >= ? AND substr(key, -?) = ? ORDER BY seq DESC LIMIT 64"
-        return _versions(self._rows(where, (min_bytes, max(1, len(suffix)), suffix))) if suffix else []
+        ends = "substr(key, -length(?)) = ?" if suffix else "? = ?"  # substr(key, 0) would be all of it
+        where = f"WHERE live = 1 AND size_bytes >= ? AND {ends} ORDER BY seq DESC LIMIT 64"
+        return _versions(self._rows(where, (min_bytes, suffix, suffix)))
 
     def versions(self) -> Iterator[Version]:
         last = 0

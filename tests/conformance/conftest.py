@@ -6,16 +6,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for simulation.simfs
-
 from simulation.simfs import SimFs
 
 from dreamlake.blobs import Blobs

@@ -6,6 +6,20 @@ import copy
 from typing import Any
 
 import pytest
+from simulation.folds import (
+    KEY,
+    OWNER,
+    Log,
+    RebasedLog,
+    alias,
+    delete,
+    digest_of,
+    move,
+    put,
+    state,
+    trim,
+    undelete,
+)
 
 from dreamlake.catalog import fold as fold_module
 from dreamlake.catalog.checkpoint import Checkpoint, dump
@@ -13,81 +27,7 @@ from dreamlake.catalog.entries import OPS, check_entries
 from dreamlake.catalog.fold import Fold
 from dreamlake.catalog.record import Record
 from dreamlake.errors import Conflict, InvalidInput, LakeError, NotFound, StateError
-from dreamlake.model import SessionKey, Version
-from dreamlake.ports import Owner
-
-KEY = SessionKey("w", "s")
-OWNER = Owner("host", "boot", 1, "1")
-
-
-def put(path: str, version_id: str, **fields: Any) -> dict[str, Any]:
-    digest = version_id.ljust(64, "0")
-    return {"op": "put", "id": version_id, "path": path, "digest": digest, "size": 1, "type": "t/t", **fields}
-
-
-def move(version_id: str, to: str) -> dict[str, Any]:
-    return {"op": "move", "id": version_id, "to": to}
-
-
-def delete(version_id: str) -> dict[str, Any]:
-    return {"op": "del", "id": version_id}
-
-
-def undelete(version_id: str, *ids: str) -> dict[str, Any]:
-    return {"op": "undel", "id": version_id, "ids": list(ids)}
-
-
-def alias(path: str, name: str, version_id: str | None) -> dict[str, Any]:
-    return {"op": "alias", "path": path, "name": name, "id": version_id}
-
-
-def trim(*ids: str) -> dict[str, Any]:
-    return {"op": "trim", "ids": list(ids)}
-
-
-class Log:
-    """Records one after the other; ``at`` counts minutes."""
-
-    def __init__(self, *records: list[dict[str, Any]]) -> None:
-        self.fold = Fold(KEY)
-        for entries in records:
-            self.must(*entries)
-
-    def __call__(self, *entries: dict[str, Any]) -> list[Any]:
-        n = self.fold.n + 1
-        made = Record(f"t{n}", OWNER, KEY, f"2026-01-01T00:{n:02d}:00.000000Z", (), entries)
-        return self.fold.apply(n, copy.deepcopy(made))
-
-    def must(self, *entries: dict[str, Any]) -> list[Any]:
-        outcomes = self(*entries)
-        assert not [o for o in outcomes if isinstance(o, LakeError)], outcomes
-        return outcomes
-
-    def rebase(self) -> Log:
-        """The same state, held by a checkpoint instead of in memory."""
-        self.fold = Fold(KEY, Checkpoint(KEY, None, dump(self.fold)))
-        return self
-
-    def paths(self) -> dict[str, str]:
-        return {v.key: v.id for v in self.fold.live()}
-
-
-class RebasedLog(Log):
-    """Before each record its state goes into a checkpoint, so that every entry meets it there."""
-
-    def __call__(self, *entries: dict[str, Any]) -> list[Any]:
-        self.rebase()
-        return super().__call__(*entries)
-
-
-def state(fold: Fold) -> Any:
-    """Everything that a fold says, in a comparable form."""
-    files = {f.file_id: (f.key, f.primary, f.aliases, f.versions) for f in fold.files() if f.versions}
-    keys = {f[0] for f in files.values()}
-    owners = {key: owner.file_id for key in keys if (owner := fold.file_at(key)) is not None}
-    folders = {k[:i] for k in keys for i in range(1, len(k)) if k[i] == "/"} | keys
-    info = fold.info._replace(tags=list(fold.info.tags))
-    return (fold.n, fold.seq, info, files, owners, fold.live(), {f: fold.is_folder(f) for f in folders})
+from dreamlake.model import Version
 
 
 @pytest.fixture(params=["log", "checkpoint"])
@@ -102,7 +42,7 @@ def log(request):
 def test_a_put_makes_the_first_version(log):
     (made,) = log.must(put("/m/a", "a1", description="d", tags=["t"], metadata={"x": 1}, at="2026-02-02T00:00:00Z"))
     assert made == Version(
-        1, "a1", "/m/a", "a1", 1, "a1".ljust(64, "0"), 1, "t/t", "d", ["t"], {"x": 1},
+        1, "a1", "/m/a", "a1", 1, digest_of("a1"), 1, "t/t", "d", ["t"], {"x": 1},
         "2026-02-02T00:00:00Z", "2026-02-02T00:00:00Z", None, None,
     )  # fmt: skip
     assert log.fold.live() == [made]
@@ -433,7 +373,7 @@ def test_entries_that_depend_on_each_other_refuse_the_record_and_change_nothing(
     outcomes = log(*entries)
     assert len(outcomes) == 2
     assert all(isinstance(o, LakeError) for o in outcomes), outcomes
-    assert state(log.fold)[1:] == before[1:]
+    assert state(log.fold)[2:] == before[2:]
     assert log.fold.n == before[0] + 1
     log.must(put("/a", "a9"))  # and the session goes on
 
@@ -462,7 +402,7 @@ def test_one_refused_entry_refuses_all(log):
     before = state(log.fold)
     outcomes = log(put("/b", "b1"), delete("unknown"), put("/c", "c1"))
     assert [type(o) for o in outcomes] == [NotFound] * 3
-    assert state(log.fold)[1:] == before[1:]
+    assert state(log.fold)[2:] == before[2:]
 
 
 def test_refusal_says_beforehand_what_apply_will_do(log):
