@@ -241,18 +241,18 @@ def _numbers(data: Any, dtype: str) -> NDArray[Any]:
     """Elements as float64, complex128, or 8-byte integers."""
     import numpy as np
 
-    if dtype == "bfloat16":
-        wide: NDArray[Any] = np.frombuffer(data, "<u2").astype(np.uint32) << 16
-        return wide.view(np.float32).astype(np.float64)
     if dtype.startswith("float8"):
         numbers: NDArray[Any] = _table(dtype)[np.frombuffer(data, np.uint8)]
         return numbers
-    array = np.frombuffer(data, np.dtype(dtype).newbyteorder("<"))
-    if array.dtype.kind == "c":
-        return array.astype(np.complex128)
+    if dtype == "bfloat16":
+        wide: NDArray[Any] = np.frombuffer(data, "<u2").astype(np.uint32) << 16
+        array: NDArray[Any] = wide.view(np.float32)
+    else:
+        array = np.frombuffer(data, np.dtype(dtype).newbyteorder("<"))
     if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
         return array.astype(array.dtype.newbyteorder("="))
-    return array.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
+        return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
 
 
 @lru_cache(maxsize=8)
