@@ -30,6 +30,11 @@ _PIECE = 1 << 20
 @click.option("--description", "-d", metavar="TEXT", help="What it is.")
 @click.option("--include", multiple=True, metavar="GLOB", help="Of a folder, only these files; repeat for more.")
 @click.option("--ignore", multiple=True, metavar="GLOB", help="Of a folder, all but these; repeat for more.")
+@click.option(
+    "--encoding",
+    type=click.Choice(["auto", "coded", "raw"]),
+    help="How to store it: auto: checkpoints as parts and differences; coded: every large file; raw: nothing.",
+)
 def upload(
     run: Run,
     sources: Sequence[str],
@@ -40,6 +45,7 @@ def upload(
     description: str | None,
     include: Sequence[str],
     ignore: Sequence[str],
+    encoding: str | None,
 ) -> None:
     """Store files, folders or standard input (-) in a session.
 
@@ -56,6 +62,7 @@ def upload(
     folder = dest.path or "/"
     _check_sources(sources, folder, filename)
     options: dict[str, Any] = {"description": description, "tags": list(tags), "metadata": parse_metadata(metadata)}
+    options["encoding"] = encoding
     if run.dry:
         _would_upload(run, sources, dest, filename, include, ignore)
         return
