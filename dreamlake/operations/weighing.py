@@ -21,7 +21,7 @@ from dreamlake.content.chunking import MIN_FILE, Plan, PlannedPart
 from dreamlake.content.containers import Odd, Source, detect
 from dreamlake.content.ingest import Coded, ingest
 from dreamlake.content.staging import Progress
-from dreamlake.operations.coding import Earlier, candidates
+from dreamlake.operations.coding import QUICK, Earlier, candidates
 from dreamlake.operations.context import Store
 from dreamlake.operations.counting import CountingBlobs, PartsOnDisk
 from dreamlake.operations.sampling import Sample, alone, sample_of
@@ -124,7 +124,7 @@ class Weigher:
                 source, cut = Sample(source, sample), alone(plan, sample)
             bases = Earlier(self._store, cut, candidates(cast("Fold", self._seen), "/" + relative))
             coded = ingest(
-                source, cut, self._blobs, bases=bases, workers=self._workers,
+                source, cut, self._blobs, bases=bases, effort=QUICK, workers=self._workers,
                 progress=None if self._quick else self._tell,
             )  # fmt: skip
             if coded is None:

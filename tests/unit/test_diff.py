@@ -237,7 +237,7 @@ def test_two_tensors_of_one_name_count_as_the_first():
     assert compare(File(first, second), File(first, second)) == [TensorChange("x", "same", first, first)]
 
 
-# ---- sessions, folders, files, versions -------------------------------------------------------------------------------
+# ---- sessions, folders, files, versions -----
 
 
 @pytest.fixture

@@ -196,7 +196,7 @@ def test_bad_arguments(files):
     with pytest.raises(InvalidType, match="name of a tensor is text, not int"):
         files.tensor("m.pth", 0)
     for call in (files.tensors, lambda path: files.tensor(path, "w")):
-        with pytest.raises(NotFound, match="no file 'nowhere.pth'"):
+        with pytest.raises(NotFound, match=r"no file 'nowhere\.pth'"):
             call("nowhere.pth")
 
 
