@@ -35,10 +35,11 @@ from dreamlake.model import (
     session_key,
     split_key,
 )
-from dreamlake.operations import folders, search, tensor_access, tree, upload
+from dreamlake.operations import folders, retention, search, tensor_access, tree, upload
 from dreamlake.operations.context import Store
 from dreamlake.operations.download import download as download_version
 from dreamlake.operations.upload import Attributes
+from dreamlake.ports import iso
 from dreamlake.progress import meter
 from dreamlake.savers import Savers
 
@@ -128,6 +129,7 @@ class Files(Savers):
         include: Sequence[str] = (),
         ignore: Sequence[str] = (),
         encoding: str | None = None,
+        keep: Any = None,
     ) -> Record:
         """Store a file, or a whole folder, durably.
 
@@ -137,6 +139,8 @@ class Files(Savers):
             description, tags, metadata: what to know about it; NumPy scalars and 0-d tensors become plain numbers.
             filename: another name than the file's own.
             encoding: "auto", "coded" or "raw"; see ``Session``. Content and checksum are the same in each.
+            keep: a retention rule for this path (for a folder: all below it), e.g. ``keep=3`` or ``keep={"last": 3,
+                "best": 2, "by": "loss", "order": "lower"}``; see ``retention``.
             include, ignore: for a folder: shell patterns on the relative path or the name.
 
         Returns:
@@ -156,17 +160,23 @@ class Files(Savers):
             if os.path.isdir(local):
                 if filename is not None:
                     raise InvalidInput(f"{local} is a folder; filename={filename!r} is for a single file", path=local)
-                return self._upload_folder(local, folder, attributes, include, ignore, encoding)
-            key = file_key(folder, filename if filename is not None else os.path.basename(local.rstrip("/")))
-            size = check_source(local, self._store.max_file_bytes).st_size
-            with meter(size, f"upload {split_key(key)[1]}") as progress:
-                version = upload.upload_file(
-                    self._store, self._session, local, key, attributes, encoding=encoding, progress=progress
+                also = self._rule_entries(keep, f"{folder.rstrip('/')}/**")
+                return self._upload_folder(
+                    local, folder, attributes, include, ignore, {"encoding": encoding, "also": also}
                 )
-            return record(version, self._session)
-        key = file_key(folder, _name_of_stream(file_path, filename))
-        source = bytes(file_path) if isinstance(file_path, (bytes, bytearray, memoryview)) else _binary(file_path)
-        version = upload.upload_file(self._store, self._session, source, key, attributes, encoding=encoding)
+            key = file_key(folder, filename if filename is not None else os.path.basename(local.rstrip("/")))
+            source: str | bytes | BinaryIO = local
+            size = check_source(local, self._store.max_file_bytes).st_size
+        else:
+            key = file_key(folder, _name_of_stream(file_path, filename))
+            in_memory = isinstance(file_path, (bytes, bytearray, memoryview))
+            source = bytes(file_path) if in_memory else _binary(file_path)  # type: ignore[arg-type]
+            size = 0
+        also = self._rule_entries(keep, retention.exact(key))
+        with meter(size, f"upload {split_key(key)[1]}") as progress:
+            version = upload.upload_file(
+                self._store, self._session, source, key, attributes, encoding=encoding, also=also, progress=progress
+            )
         return record(version, self._session)
 
     def _upload_folder(
@@ -176,7 +186,7 @@ class Files(Savers):
         attributes: Attributes,
         include: Sequence[str],
         ignore: Sequence[str],
-        encoding: str | None,
+        options: dict[str, Any],
     ) -> Record:
         limit = self._store.max_file_bytes
         found = folders.scan_folder(local, include=_patterns(include), ignore=_patterns(ignore), limit=limit)
@@ -184,7 +194,7 @@ class Files(Savers):
             raise InvalidInput(f"{local} holds no files to upload", path=local)
         with meter(sum(f.size for f in found), f"upload {len(found):,} files") as progress:
             done = folders.upload_folder(
-                self._store, self._session, local, folder, attributes, found, encoding=encoding, progress=progress
+                self._store, self._session, local, folder, attributes, found, progress=progress, **options
             )
         return {
             "path": folder,
@@ -195,6 +205,40 @@ class Files(Savers):
             "newBytes": done.new_bytes,
             "files": [record(v, self._session) for v in done.versions],
         }
+
+    def _rule_entries(self, keep: Any, pattern: str) -> builtins.list[dict[str, Any]]:
+        """What stores a retention rule in the record of an upload."""
+        if keep is None:
+            return []
+        view = self._view()
+        rules = retention.merge(retention.rules_of(view), retention.parse(keep, path=pattern))
+        entry = retention.rules_entry(view, rules, iso(self._store.ports.now()))
+        return [entry] if entry is not None else []
+
+    def retention(self, rules: Any = None, **rule: Any) -> builtins.list[dict[str, Any]]:
+        """Declare which older versions collection may let go; without arguments, tell the rules.
+
+        Args:
+            rules: a list of rules that replaces all (``[]``: keep everything again).
+            rule: one rule, added; it replaces the one for the same ``path``: ``path`` (glob, or a folder), ``last``
+                (keep that many newest versions), ``best`` with ``by`` (metadata field) and ``order`` ("higher" or
+                "lower" is better), ``every`` (every Nth version), ``younger`` (e.g. "7d").
+
+        A version stays if any part of a rule for its path keeps it. The current version, tagged and aliased ones always
+        stay, and so does everything at paths without a rule. ``dreamlake gc --dry-run`` shows what would go and why.
+
+        Returns the rules of the session. Raises ``ValueError`` or ``TypeError`` with an example of what is meant.
+        """
+        if rules is None and not rule:
+            self._guard(False)
+            return [made.record() for made in retention.get_rules(self._store, self._session)]
+        self._guard(True)
+        if rules is not None and rule:
+            raise InvalidInput("give either a list of all rules or the fields of one rule")
+        wanted = retention.parse(rules if rules is not None else rule)
+        if rule:
+            wanted = retention.merge(retention.get_rules(self._store, self._session), wanted)
+        return [made.record() for made in retention.set_rules(self._store, self._session, wanted)]
 
     def update(
         self,

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dreamlake.catalog import Claim
 from dreamlake.catalog.record import MAX_ENTRIES
@@ -96,10 +96,11 @@ def upload_folder(
     files: Sequence[FolderFile],
     *,
     encoding: str | None = None,
+    also: Sequence[dict[str, Any]] = (),
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> FolderResult:
-    """Store the scanned files of ``folder`` below the logical folder ``path``, in one atomic record.
+    """Store the scanned files of ``folder`` below the logical folder ``path``, with ``also``, in one atomic record.
 
     A file whose content, tags, metadata and description are those already stored keeps its version.
     """
@@ -117,10 +118,10 @@ def upload_folder(
         staged = [s for i in changed for s in plains[i].waiting]
         store.blobs.secure(staged)
         made: list[Version | None] = []
-        if changed:
-            entries = [put_entry(store, keys[i], plains[i], attributes) for i in changed]
+        if changed or also:
+            entries = [*(put_entry(store, keys[i], plains[i], attributes) for i in changed), *also]
             made = commit(store, session, entries, [plains[i] for i in changed], shown=lambda p: str(p.source))
-        for i, version in zip(changed, made, strict=True):
+        for i, version in zip(changed, made, strict=False):
             current[i] = version
         new_bytes = taking.published_bytes + sum(s.size for s in staged)
         return FolderResult([v for v in current if v is not None], len(changed), len(files) - len(changed), new_bytes)

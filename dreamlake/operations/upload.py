@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -77,9 +78,13 @@ def upload_file(
     attributes: Attributes,
     *,
     encoding: str | None = None,
+    also: Sequence[dict[str, Any]] = (),
     progress: Progress | None = None,
 ) -> Version:
-    """Store one file under the logical path ``key``. Raises what ``take``, ``code`` and ``commit`` raise."""
+    """Store one file under the logical path ``key``, with the entries ``also`` in the same record.
+
+    Raises what ``take``, ``code`` and ``commit`` raise.
+    """
     view = store.catalog.view(session)
     refused = view.refusal([{"op": "put", "path": key}])
     if refused is not None:
@@ -88,7 +93,7 @@ def upload_file(
     plain = take_one.from_path(source, key) if isinstance(source, str) else take_one.from_memory(source, key)
     try:
         store.blobs.secure(plain.waiting)
-        entries = [put_entry(store, key, plain, attributes)]
+        entries = [put_entry(store, key, plain, attributes), *also]
         made = commit(store, session, entries, [plain], shown=lambda p: str(source)[:200])[0]
         assert made is not None
         return made
