@@ -128,7 +128,9 @@ def _tensor_record(tensor: TensorChange) -> dict[str, Any]:
 
 
 def _print_diff(run: Run, found: Diff, top: int) -> None:
-    if run.out.as_json:
+    if not found.differs:
+        run.out.line(f"no difference: {count(found.same, 'file')}, {size(found.sizes[1])}")
+    if run.out.as_json or not found.differs:
         return
     run.out.table(
         ["CHANGE", "FILE", "BEFORE", "AFTER", "SHARED", "TENSORS"],
@@ -150,10 +152,9 @@ def _print_diff(run: Run, found: Diff, top: int) -> None:
         if differing and top:
             run.out.line()
             _print_tensors(run, change.path, differing, top)
-    if found.changes:
-        run.out.line()
-    words = [f"{n:,} {word}" for word in ("changed", "added", "removed", "moved") if (n := found.count(word))]
-    words = [*(words or ["no difference"]), f"{found.same:,} the same"]
+    run.out.line()
+    counts = [(found.count(word), word) for word in ("changed", "added", "removed", "moved")]
+    words = [f"{number:,} {word}" for number, word in [*counts, (found.same, "the same")] if number]
     share = f" ({_percent(found.shared / found.sizes[1])})" if found.sizes[1] else ""
     run.out.line(f"{', '.join(words)}; {size(found.shared)} of {size(found.sizes[1])} shared{share}")
 
