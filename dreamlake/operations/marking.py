@@ -126,7 +126,7 @@ class Marks:
         if key.startswith(PART):
             self._follow([key], reason)
         elif self.contents.has_recipe(key):
-            self._expand(key, reason)
+            self._expand(key[-64:], reason)
 
     def expand(self, live: Packed) -> None:
         """Count what the recipes of all referenced contents need. Called once, after all sessions were read.

@@ -110,6 +110,7 @@ class Contents:
             self._recipes.add(bytes.fromhex(key[-64:]))
 
     def has_recipe(self, digest: str) -> bool:
+        """True for a content (or the key of its recipe) that has a recipe."""
         return bool(self._recipes) and bytes.fromhex(digest[-64:]) in self._recipes
 
     def recipes(self) -> Iterator[str]:
