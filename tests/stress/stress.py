@@ -4,8 +4,8 @@
 
 Every worker notes what was acknowledged in an append-only file, and before it deletes something, that it may be gone.
 At the end everything acknowledged must be there and readable, and one collection must leave exactly what is referenced.
-``--naive`` breaks the protocol (look before claiming, unlink after one scan), to show that this would notice. Prints the
-judgement as one JSON object; exit status 1 when anything is wrong.
+``--naive`` breaks the protocol (look before claiming, unlink after one scan), to show that this would notice. Prints
+the judgement as one JSON object; exit status 1 when anything is wrong.
 """
 
 from __future__ import annotations
