@@ -10,12 +10,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from dreamlake.content.recent import RecentParts
 from dreamlake.content.staging import Progress
 from dreamlake.errors import InvalidInput
 from dreamlake.operations.sides import Entry, Side, hashed
 from dreamlake.operations.tensor_diff import TensorChange, compare
 
 __all__ = ["Diff", "FileChange", "diff"]
+
+_SHARED_BYTES = 64 << 20  # plain parts that two versions of a file leave to each other
 
 
 class FileChange(NamedTuple):
@@ -137,11 +140,12 @@ def _moves(old: dict[str, Entry], new: dict[str, Entry]) -> dict[str, str]:
 
 def _tensors(before: Entry, after: Entry, progress: Progress | None) -> list[TensorChange] | None:
     """The tensors of a changed file; None unless both versions are containers."""
-    first = before.tensors()
+    beside = RecentParts(_SHARED_BYTES)
+    first = before.tensors(beside)
     if first is None:
         return None
     with first:
-        second = after.tensors()
+        second = after.tensors(beside)
         if second is None:
             return None
         with second:

@@ -10,12 +10,12 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import NamedTuple
 
 from dreamlake.catalog.fold import Fold
 from dreamlake.content.assembled import read_recipe
 from dreamlake.content.chunking import MIN_FILE
+from dreamlake.content.recent import RecentParts
 from dreamlake.content.staging import Progress
 from dreamlake.errors import InvalidInput, NotFound
 from dreamlake.model import SessionKey, Version, below, folder_path, session_key
@@ -38,13 +38,16 @@ class Place(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One file of a side. ``digest`` is None while it is not known; then ``file`` is where the content is."""
+    """One file of a side. ``digest`` is None while it is not known; then ``file`` is where the content is.
+
+    ``tensors`` opens it, given what it shares with the file that it is compared with.
+    """
 
     path: str
     size: int
     digest: str | None
     file: str | None
-    tensors: Callable[[], TensorFile | None]
+    tensors: Callable[[RecentParts], TensorFile | None]
     parts: Callable[[], dict[str, int]]
 
 
@@ -109,8 +112,11 @@ def _entries(store: Store, versions: Iterable[Version], prefix: str) -> dict[str
 
 def _entry(store: Store, version: Version, path: str) -> Entry:
     digest, size = version.digest, version.size_bytes
-    tensors, parts = partial(open_stored, store, digest, size), partial(_parts, store, digest, size)
-    return Entry(path, size, digest, None, tensors, parts)
+    return Entry(
+        path, size, digest, None,
+        tensors=lambda beside: open_stored(store, digest, size, beside=beside),
+        parts=lambda: _parts(store, digest, size),
+    )  # fmt: skip
 
 
 def _parts(store: Store, digest: str, size: int) -> dict[str, int]:
@@ -146,7 +152,7 @@ def local_side(path: str | os.PathLike[str]) -> Side:
 
 def _local(folder: str, relative: str, size: int) -> Entry:
     file = os.path.join(folder, relative)
-    return Entry(relative, size, None, file, partial(open_local, file), dict)
+    return Entry(relative, size, None, file, tensors=lambda beside: open_local(file), parts=dict)
 
 
 def hashed(a: Side, b: Side, progress: Progress | None) -> tuple[dict[str, Entry], dict[str, Entry]]:

@@ -16,11 +16,13 @@ from math import prod
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
-from dreamlake.content import reading
+from dreamlake.content import codecs, reading
 from dreamlake.content.assembled import Assembled
 from dreamlake.content.chunking import MIN_FILE
+from dreamlake.content.codecs import Base
 from dreamlake.content.containers import Layout, Odd, Source, Tensor, detect
 from dreamlake.content.containers.layout import WIDTH_OF
+from dreamlake.content.recent import RecentParts
 from dreamlake.content.recipe import GLUE
 from dreamlake.content.tensors import read_tensor
 from dreamlake.errors import Corrupt, InvalidInput, NotFound
@@ -28,6 +30,7 @@ from dreamlake.errors import Corrupt, InvalidInput, NotFound
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from dreamlake.blobs import Blobs
     from dreamlake.model import Version
     from dreamlake.operations.context import Store
 
@@ -121,11 +124,17 @@ def open_version(store: Store, version: Version) -> TensorFile:
     return found
 
 
-def open_stored(store: Store, digest: str, size: int) -> TensorFile | None:
-    """The tensors of a stored content, or None when it is no container. Raises ``NotFound``, ``Corrupt``."""
+def open_stored(store: Store, digest: str, size: int, *, beside: RecentParts | None = None) -> TensorFile | None:
+    """The tensors of a stored content, or None when it is no container. Raises ``NotFound``, ``Corrupt``.
+
+    ``beside``: shared with another file that is read at the same time; see ``_Beside``.
+    """
     if size >= MIN_FILE:  # smaller ones are never stored as parts
+        blobs = store.blobs
         try:
-            return _of_parts(Assembled(store.blobs, digest, size))
+            return _of_parts(
+                _Beside(blobs, digest, size, beside) if beside is not None else Assembled(blobs, digest, size)
+            )
         except NotFound:
             pass
     stream = reading.open_plain(store.blobs, digest, size)
@@ -176,6 +185,25 @@ class _Whole:
 
     def close(self) -> None:
         self._stream.close()
+
+
+class _Beside(Assembled):
+    """A content that is read together with another version of it.
+
+    To decode a part is to decode its base, and the base is mostly the very part of the other version. So bases are
+    left in ``beside``, where both look first: then one chain of differences is decoded instead of two.
+    """
+
+    def __init__(self, blobs: Blobs, digest: str, size: int, beside: RecentParts) -> None:
+        super().__init__(blobs, digest, size)
+        self._beside = beside
+
+    def _decode(self, number: int) -> bytes:
+        wanted = self.recipe.parts[number]
+        found = self._beside.take(wanted.key) or codecs.read_base(wanted.key, wanted.size, self._fetch)
+        if found.before is not None:
+            self._beside.put(Base(*found.before))
+        return bytes(found.plain)
 
 
 class _Parts:

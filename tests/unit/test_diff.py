@@ -441,6 +441,24 @@ def test_damage_is_an_error(root):
         lake.diff("vision/a:/m.pth@v1", "vision/a:/m.pth")
 
 
+def test_two_versions_of_a_chain_are_decoded_once(root, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    state = {"w": torch.randn(700, 512, generator=generator)}
+    for _ in range(6):
+        state["w"] = state["w"] + 0.001 * torch.randn(700, 512, generator=generator)
+        put(root, "a", {"/m.pth": state})
+    lake = open_lake(root)
+    opened = []
+    original = type(lake.store.blobs).open
+    monkeypatch.setattr(type(lake.store.blobs), "open", lambda self, key: opened.append(key) or original(self, key))
+    found = lake.diff("vision/a:/m.pth@v5", "vision/a:/m.pth@v6")
+    assert found.changes[0].tensors[0].measure.changed > 350_000
+    parts = [key for key in opened if key.startswith("b3-")]
+    assert len(parts) == len(set(parts)) == 6  # v6, and the five it lies on
+    wanted = 0.001 / state["w"].std().item()
+    assert found.changes[0].tensors[0].measure.relative == pytest.approx(wanted, rel=0.01)
+
+
 def test_a_diff_changes_nothing(root):
     put(root, "a", {"/m.pth": STATE})
     put(root, "b", {"/m.pth": next_state()})
