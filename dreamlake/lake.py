@@ -18,7 +18,14 @@ from dreamlake.checkpoints import Checkpoints
 from dreamlake.errors import InvalidInput, NotFound, UnsupportedFormat
 from dreamlake.journal import Journal
 from dreamlake.journal.folder import FolderJournal
-from dreamlake.model import DEFAULT_MAX_FILE_BYTES, SessionInfo, SessionKey, session_key
+from dreamlake.model import (
+    DEFAULT_MAX_FILE_BYTES,
+    MAX_SEGMENT_BYTES,
+    SessionInfo,
+    SessionKey,
+    same_name,
+    session_key,
+)
 from dreamlake.operations.context import DEFAULT_ENCODING, Store, check_encoding
 from dreamlake.ports import Ports, iso
 from dreamlake.progress import meter
@@ -76,11 +83,15 @@ class Lake(Upkeep, Checkpoints):
         """The documented folder of a session.
 
         On a file system that folds case or Unicode forms the plain name may belong to another session; then the
-        session whose name came second lives in ``<name>~<8 hexadecimal digits of its identity>``.
+        session whose name came second lives in ``<name>~<8 hexadecimal digits of its identity>``. Whose it is says
+        ``session.json``; while that is missing or damaged, the oldest session with such a name.
         """
         plain = f"{self.root}/{key.workspace}/{key.name}"
-        owner = self._folder_owner(plain)
-        return plain if owner is None or owner == key else f"{plain}~{key.sid[:8]}"
+        owner = self._folder_owner(plain) or self._oldest_in(plain, key)
+        if owner is None or owner == key:
+            return plain
+        short = key.name.encode()[: MAX_SEGMENT_BYTES - 9].decode(errors="ignore")
+        return f"{self.root}/{key.workspace}/{short}~{key.sid[:8]}"
 
     def journal(self, key: SessionKey) -> Journal:
         """Parameters, logs and tracks of a session."""
@@ -170,6 +181,17 @@ class Lake(Upkeep, Checkpoints):
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
+    def _oldest_in(self, folder: str, key: SessionKey) -> SessionKey | None:
+        """Of the sessions whose plain folder is this very one on this file system, the oldest."""
+        fs, spelling = self.store.ports.fs, same_name(str(key))
+        try:
+            inode = fs.lstat(folder).inode
+            names = [k for k in self.store.catalog.sessions() if same_name(str(k)) == spelling]
+            here = [k for k in names if fs.lstat(f"{self.root}/{k.workspace}/{k.name}").inode == inode]
+        except OSError:  # there is no folder yet, or none for one of them: this file system tells them apart
+            return None
+        return min(here, key=lambda k: (self.info(k).created_at or "", k), default=None)
+
 
 def open_lake(
     location: str | os.PathLike[str] | None = None,
@@ -239,11 +261,47 @@ def read_settings(ports: Ports, base: str) -> dict[str, Any]:
 def create_store(ports: Ports, root: str) -> None:
     """Lay out an empty store in ``root``, atomically and durably. Leaves an existing one alone."""
     fs = ports.fs
+    holders = _holders_of_new_folders(ports, root)
     try:
         fs.make_dir(root)
     except (FileExistsError, NotADirectoryError):
         raise InvalidInput(f"{root} is not a folder", path=root) from None
     scratch = f"{root}/{STORE_DIR}-{ports.scratch_name('new')}"
+    try:
+        _lay_out(ports, scratch)
+        fs.rename(scratch, f"{root}/{STORE_DIR}")
+    except BaseException as error:
+        remove_scratch(ports, scratch)
+        if not isinstance(error, OSError):
+            raise
+        try:
+            fs.stat(f"{root}/{STORE_DIR}/store.json")  # somebody else made it: fine
+        except OSError:
+            raise error from None
+        return
+    fs.fsync_dir(root)
+    for folder in holders:
+        with contextlib.suppress(PermissionError):  # a folder that may be written to, but not read
+            fs.fsync_dir(folder)
+
+
+def _holders_of_new_folders(ports: Ports, path: str) -> list[str]:
+    """Of ``path`` and its parents, those that do not exist yet: the folders that their names will be in."""
+    holders = []
+    while path != os.path.dirname(path):
+        try:
+            ports.fs.lstat(path)
+            break
+        except FileNotFoundError:
+            path = os.path.dirname(path)
+            holders.append(path)
+        except NotADirectoryError:
+            break
+    return holders
+
+
+def _lay_out(ports: Ports, scratch: str) -> None:
+    fs = ports.fs
     for name in _SUBDIRS:
         fs.make_dir(f"{scratch}/{name}")
     for shard in range(256):
@@ -253,13 +311,6 @@ def create_store(ports: Ports, root: str) -> None:
     fs.fsync(f"{scratch}/store.json")
     for path in (f"{scratch}/blobs", scratch):
         fs.fsync_dir(path)
-    try:
-        fs.rename(scratch, f"{root}/{STORE_DIR}")
-    except OSError:
-        remove_scratch(ports, scratch)
-        fs.stat(f"{root}/{STORE_DIR}/store.json")  # somebody else made it: fine; otherwise the error is real
-        return
-    fs.fsync_dir(root)
 
 
 def remove_scratch(ports: Ports, scratch: str) -> None:

@@ -114,12 +114,12 @@ def check_name(text: str, what: str) -> str:
             )
         if unicodedata.category(char) in _BAD_CATEGORIES:
             raise InvalidInput(f"{what} {text!r} contains the unprintable character U+{ord(char):04X}", path=text)
-    if _bare(text).startswith(_STORE_PREFIX):
+    if same_name(text).startswith(_STORE_PREFIX):
         raise InvalidInput(f"{what} {text!r} is reserved for the store itself", path=text)
     return text
 
 
-def _bare(text: str) -> str:
+def same_name(text: str) -> str:
     """Equal for all spellings that some file system may take for one name: case, Unicode forms, ignored characters."""
     visible = "".join(char for char in text if unicodedata.category(char) != "Cf")
     return unicodedata.normalize("NFKC", visible).casefold()

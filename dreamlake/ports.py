@@ -355,6 +355,12 @@ class OsFs:
         return path
 
 
+# Whoever holds this is not cut in half by a fork in another thread: the child would wait for ever for the locks that
+# such a thread held inside a library (SQLite), or inside an import that it had not finished. For short work that takes
+# no other lock of ours.
+NO_FORK = threading.RLock()
+os.register_at_fork(before=NO_FORK.acquire, after_in_parent=NO_FORK.release, after_in_child=NO_FORK.release)
+
 _lock_fds: set[int] = set()
 
 

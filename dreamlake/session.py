@@ -32,6 +32,7 @@ from dreamlake.tracks import Track, Tracks
 
 __all__ = ["Session", "dreamlake_session"]
 
+_PLACE_TRIES = 5  # of writing session.json beside others who do the same
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -140,7 +141,7 @@ class Session:
                         lake.store.ports.fs.remove_dir(folder)
                 raise
         try:
-            write_session_file(lake, folder, lake.info(self._key))
+            write_session_file(lake, lake.info(self._key))
         except OSError:  # a view only: who may not write, or has no space left, can still read
             if not info.exists:
                 raise
@@ -157,7 +158,7 @@ class Session:
                     if self._journal is not None:
                         self._journal.close()
                 with contextlib.suppress(OSError, LakeError):  # a view only; the next open writes it again
-                    write_session_file(self._lake, self._lake.session_folder(self._key), self._lake.info(self._key))
+                    write_session_file(self._lake, self._lake.info(self._key))
             finally:
                 self._lake = self._journal = None
                 self._parts = {}
@@ -328,29 +329,38 @@ def session_document(info: SessionInfo) -> dict[str, Any]:
     }
 
 
-def write_session_file(lake: Lake, folder: str, info: SessionInfo) -> None:
-    """Write ``session.json`` if it is missing or differs; atomic."""
+def write_session_file(lake: Lake, info: SessionInfo) -> None:
+    """Write ``session.json`` if it is missing or differs; atomic. It also says whose the folder is: first come."""
     fs, ports = lake.store.ports.fs, lake.store.ports
-    path, data = f"{folder}/session.json", values.encode(session_document(info), indent=2) + b"\n"
-    try:
-        if fs.read(path) == data:
-            return
-    except FileNotFoundError:
-        _make_folder(lake, folder)
-    except NotADirectoryError:
-        raise _in_the_way(folder) from None
-    except IsADirectoryError:
-        raise _in_the_way(path) from None
-    scratch = f"{folder}/.{ports.scratch_name('session')}"
-    try:
-        fs.write(scratch, data)
-        fs.fsync(scratch)
-        fs.rename(scratch, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            fs.unlink(scratch)
-        raise
-    fs.fsync_dir(folder)
+    data = values.encode(session_document(info), indent=2) + b"\n"
+    for _ in range(_PLACE_TRIES):
+        folder = lake.session_folder(info.key)
+        path, missing = f"{folder}/session.json", False
+        try:
+            if fs.read(path) == data:
+                return
+        except FileNotFoundError:
+            _make_folder(lake, folder)
+            missing = True
+        except (NotADirectoryError, IsADirectoryError) as error:
+            raise _in_the_way(path if isinstance(error, IsADirectoryError) else folder) from None
+        scratch = f"{folder}/.{ports.scratch_name('session')}"
+        try:
+            fs.write(scratch, data)
+            fs.fsync(scratch)
+            if missing:
+                fs.rename_new(scratch, path)
+            else:
+                fs.rename(scratch, path)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                fs.unlink(scratch)
+            if missing and isinstance(error, FileExistsError):
+                continue  # another process was quicker; perhaps for a session that this disk takes for the same
+            raise
+        fs.fsync_dir(folder)
+        return
+    raise _in_the_way(path)  # a link to nowhere
 
 
 def dreamlake_session(*args: Any, **options: Any) -> Callable[[_F], _F]:

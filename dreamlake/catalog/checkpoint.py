@@ -7,13 +7,12 @@ SQLite lock is ever taken (network file systems). Layout: SPEC "Checkpoints".
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 from urllib.parse import quote
 
 from dreamlake import values
@@ -21,12 +20,11 @@ from dreamlake.bulk import paused_gc
 from dreamlake.catalog.fold import FileState, Fold, Kept
 from dreamlake.errors import Corrupt
 from dreamlake.model import SessionInfo, SessionKey, Version, VersionRow
-
-if TYPE_CHECKING:
-    import sqlite3
+from dreamlake.ports import NO_FORK
 
 FORMAT = 1
 _PAGE = 10_000  # files a page of the listing
+_BATCH = 2_000  # rows handed to SQLite at once
 _SHARABLE = frozenset(range(len(Version._fields))) - {Version._fields.index("tags"), Version._fields.index("metadata")}
 _FILE_ID = Version._fields.index("file_id")
 _TAGS, _METADATA, _EXTRA = (Version._fields.index(name) for name in ("tags", "metadata", "extra"))
@@ -50,16 +48,17 @@ CREATE INDEX alias_by_file ON aliases (file_id);
 
 def dump(fold: Fold) -> bytes:
     """The checkpoint of a fold as the bytes of a database."""
-    import sqlite3
+    with NO_FORK:
+        import sqlite3
 
     if hasattr(sqlite3.Connection, "serialize"):  # Python 3.11
-        with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        with _Writer(":memory:") as db:
             _build(db, fold)
-            return bytes(db.serialize())  # type: ignore[attr-defined,unused-ignore]
+            return db.serialized()
     handle, path = tempfile.mkstemp(suffix=".sqlite")
     os.close(handle)
     try:
-        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        with _Writer(path) as db:
             _build(db, fold)
         with open(path, "rb") as f:
             return f.read()
@@ -67,20 +66,58 @@ def dump(fold: Fold) -> bytes:
         os.unlink(path)
 
 
-def _build(db: sqlite3.Connection, fold: Fold) -> None:
-    db.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA page_size=8192;" + _SCHEMA)
-    db.execute("BEGIN")
+class _Writer:
+    """A database under construction; every call into SQLite is made under ``NO_FORK``.
+
+    Rows are collected outside of it: what they come from has locks of its own, which must be taken first.
+    """
+
+    def __init__(self, path: str) -> None:
+        import sqlite3
+
+        with NO_FORK:
+            self._db = sqlite3.connect(path, isolation_level=None)
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with NO_FORK:
+            self._db.close()
+
+    def script(self, sql: str) -> None:
+        with NO_FORK:
+            self._db.executescript(sql)
+
+    def run(self, sql: str) -> None:
+        with NO_FORK:
+            self._db.execute(sql)
+
+    def insert(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        source = iter(rows)
+        while batch := list(itertools.islice(source, _BATCH)):
+            with NO_FORK:
+                self._db.executemany(sql, batch)
+
+    def serialized(self) -> bytes:
+        with NO_FORK:
+            return bytes(self._db.serialize())  # type: ignore[attr-defined,unused-ignore]
+
+
+def _build(db: _Writer, fold: Fold) -> None:
+    db.script("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA page_size=8192;" + _SCHEMA)
+    db.run("BEGIN")
     _fill(db, fold)
-    db.execute("COMMIT")
-    db.executescript(_INDEXES)
+    db.run("COMMIT")
+    db.script(_INDEXES)
 
 
-def _fill(db: sqlite3.Connection, fold: Fold) -> None:
+def _fill(db: _Writer, fold: Fold) -> None:
     info = fold.info._asdict()
     del info["key"]
     meta = {"format": FORMAT, "n": fold.n, "token": fold.token, "seq": fold.seq, "info": info}
     meta["session"] = list(fold.session)
-    db.executemany("INSERT INTO meta VALUES (?, ?)", [(k, values.encode(v).decode()) for k, v in meta.items()])
+    db.insert("INSERT INTO meta VALUES (?, ?)", [(k, values.encode(v).decode()) for k, v in meta.items()])
     aliases: list[tuple[str, str, str]] = []
 
     def rows() -> Iterator[tuple[Any, ...]]:
@@ -91,20 +128,24 @@ def _fill(db: sqlite3.Connection, fold: Fold) -> None:
                 live = i == newest and v.deleted_at is None
                 yield (*v[:9], _text(v.tags), _text(v.metadata), *v[11:14], _text(v.extra), state.primary, live)
 
-    db.executemany(f"INSERT INTO versions VALUES ({','.join('?' * 17)})", rows())
-    db.executemany("INSERT INTO aliases VALUES (?, ?, ?)", aliases)
+    db.insert(f"INSERT INTO versions VALUES ({','.join('?' * 17)})", rows())
+    db.insert("INSERT INTO aliases VALUES (?, ?, ?)", aliases)
     live = fold.live_rows()  # the same rows once more, as columns: a listing reads them several times faster
     for page in range(0, len(live), _PAGE):
         part = live[page : page + _PAGE]
-        db.execute("INSERT INTO listing VALUES (?, ?)", (page, values.encode(_columns(part)).decode()))
+        db.insert("INSERT INTO listing VALUES (?, ?)", [(page, values.encode(_columns(part)).decode())])
 
 
 class Checkpoint:
     """A ``fold.Base`` over a checkpoint file (``path``) or its bytes. Raises ``ValueError`` when it does not read."""
 
     def __init__(self, session: SessionKey, path: str | None, data: bytes | None = None) -> None:
-        import sqlite3
+        with NO_FORK:
+            import sqlite3
 
+            self._open(sqlite3, session, path, data)
+
+    def _open(self, sqlite3: Any, session: SessionKey, path: str | None, data: bytes | None) -> None:
         self._lock = threading.Lock()
         self._path = path or "a checkpoint"
         try:
@@ -113,7 +154,7 @@ class Checkpoint:
                 self._db = sqlite3.connect(uri, uri=True, check_same_thread=False)
             else:
                 self._db = sqlite3.connect(":memory:", check_same_thread=False)
-                self._db.deserialize(data)  # type: ignore[attr-defined,unused-ignore]  # Python 3.11
+                self._db.deserialize(data)  # Python 3.11
             self._db.execute("PRAGMA trusted_schema=OFF")
             meta = {name: values.decode(text) for name, text in self._db.execute("SELECT name, value FROM meta")}
             if meta["format"] != FORMAT or tuple(meta["session"]) != tuple(session):
@@ -128,14 +169,16 @@ class Checkpoint:
     def __del__(self) -> None:
         db = getattr(self, "_db", None)
         if db is not None:
-            db.close()  # Python 3.13 warns of connections that are only dropped
+            with NO_FORK:
+                db.close()  # Python 3.13 warns of connections that are only dropped
 
     def _query(self, sql: str, args: tuple[Any, ...] = ()) -> list[Any]:
         import sqlite3
 
         try:
-            with self._lock:
-                return self._db.execute(sql, args).fetchall()
+            with self._lock, NO_FORK:
+                rows: list[Any] = self._db.execute(sql, args).fetchall()
+                return rows
         except sqlite3.Error as error:  # read far enough to be opened, and damaged all the same
             raise Corrupt(
                 f"{self._path} is damaged ({error}); delete its folder, the log has everything", path=self._path

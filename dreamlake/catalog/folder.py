@@ -26,7 +26,7 @@ from dreamlake.catalog.mending import first_session, put_back
 from dreamlake.catalog.record import Record
 from dreamlake.errors import ClaimRevoked, Corrupt, LakeError, UnsupportedFormat
 from dreamlake.model import SessionKey
-from dreamlake.ports import Ports, iso
+from dreamlake.ports import NO_FORK, Ports, iso
 
 FANOUT = 1000  # records a directory
 CHECKPOINT_EVERY = 512  # cost folded since the last checkpoint before a new one is written; one entry costs 1
@@ -404,7 +404,8 @@ class FolderCatalog:
 
     def _write_checkpoint(self, session: SessionKey, tail: _Tail) -> None:
         """A failed checkpoint costs the next reader time, nothing else; so no error of it reaches the caller."""
-        import sqlite3
+        with NO_FORK:
+            import sqlite3
 
         tail.cost = 0
         fold, folder = tail.fold, f"{self._root}/sessions/{session.sid}/ckpt"

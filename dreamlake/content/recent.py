@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 
 from dreamlake.content.codecs import Base
+from dreamlake.ports import NO_FORK
 
 LIMIT_BYTES = 128 << 20
 
@@ -19,7 +19,7 @@ class RecentParts:
     def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
         self._limit, self._held = limit_bytes, 0
         self._parts: OrderedDict[str, Base] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = NO_FORK
 
     def put(self, part: Base) -> None:
         """Remember a part; its plain bytes must not change any more."""

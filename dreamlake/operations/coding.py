@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from importlib import import_module
 from typing import BinaryIO
 
 from dreamlake.catalog.fold import Fold
@@ -21,6 +22,7 @@ from dreamlake.content.staging import Progress
 from dreamlake.errors import LakeError
 from dreamlake.model import split_key
 from dreamlake.operations.context import Store
+from dreamlake.ports import NO_FORK
 
 QUICK, THOROUGH = 0, 2  # efforts, see ``codecs.encode_part``
 MAX_CANDIDATES = 3  # earlier files whose recipes are read to find the best base
@@ -50,6 +52,9 @@ def code(
     """
     if encoding == "raw" or size < MIN_FILE:
         return None
+    with NO_FORK:  # the first time they are loaded, which takes a while
+        for library in ("numpy", "zstandard", "blake3"):
+            import_module(library)
     plan = _plan(file, size, encoding)
     if plan is None:
         return None

@@ -12,7 +12,7 @@ from dreamlake.model import SessionKey, Version, split_key
 from dreamlake.operations.commit import commit
 from dreamlake.operations.context import Store, check_encoding
 from dreamlake.operations.taking import Taker
-from dreamlake.ports import iso
+from dreamlake.ports import NO_FORK, iso
 
 _TYPES = {
     ".pth": "application/octet-stream",
@@ -49,7 +49,8 @@ def content_type(filename: str) -> str:
     suffix = os.path.splitext(filename)[1].lower()
     if suffix in _TYPES:
         return _TYPES[suffix]
-    import mimetypes
+    with NO_FORK:
+        import mimetypes
 
     return mimetypes.guess_type(filename)[0] or "application/octet-stream"
 

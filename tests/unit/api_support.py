@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 import textwrap
+import unicodedata
 from pathlib import Path
+from typing import Any
+
+from dreamlake.ports import OsFs
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,3 +63,87 @@ def overwrite(path: Path, data: bytes, *, keep_mark: bool) -> None:
     path.chmod(facts.st_mode & 0o777)
     if keep_mark:
         os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+
+class FoldingFs:
+    """A file system that takes names for one that differ only in case or Unicode form, as those of macOS do.
+
+    Names keep the spelling that they were made with.
+    """
+
+    def __init__(self) -> None:
+        self._fs = OsFs()
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._fs, name)
+        paths = 2 if name in ("rename", "rename_new", "link", "symlink", "clone") else 1
+
+        def folded(*arguments: Any, **options: Any) -> Any:
+            return call(*map(self._actual, arguments[:paths]), *arguments[paths:], **options)
+
+        return folded
+
+    def _actual(self, path: str) -> str:
+        """The path with every part in the spelling that is there."""
+        actual = ""
+        for part in path.split("/")[1:]:
+            try:
+                names = os.listdir(actual or "/")
+            except OSError:
+                names = []
+            same = [name for name in names if _fold(name) == _fold(part)] if part not in names else [part]
+            actual += "/" + (same[0] if same else part)
+        return actual
+
+
+def _fold(name: str) -> str:
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
+
+
+class FailingFs:
+    """The ``failing``-th durable call from now on fails, and so do those after it if ``forever``; the rest works."""
+
+    CALLS = frozenset(
+        """
+        write create append truncate make_dir fsync fsync_dir sync rename rename_new link symlink clone lock
+        """.split()  # noqa: SIM905 - as a list it would fill a column
+    )
+
+    def __init__(self, code: int = errno.ENOSPC) -> None:
+        self._fs, self._code = OsFs(), code
+        self.failing: int | None = None
+        self.forever = True
+        self.calls = 0
+
+    def _count(self, path: str) -> None:
+        self.calls += 1
+        if self.failing is not None and (self.calls == self.failing or (self.forever and self.calls > self.failing)):
+            raise OSError(self._code, os.strerror(self._code), path)
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._fs, name)
+        if name not in self.CALLS:
+            return call
+
+        def counted(path: str, *arguments: Any, **options: Any) -> Any:
+            self._count(path)
+            made = call(path, *arguments, **options)
+            return FailingWriter(self, path, made) if name == "create" else made
+
+        return counted
+
+
+class FailingWriter:
+    def __init__(self, fs: FailingFs, path: str, writer: Any) -> None:
+        self._fs, self._path, self._writer = fs, path, writer
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._fs._count(self._path)
+        self._writer.write(data)
+
+    def fsync(self) -> None:
+        self._fs._count(self._path)
+        self._writer.fsync()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._writer, name)

