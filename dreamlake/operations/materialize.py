@@ -23,7 +23,7 @@ from dreamlake.errors import InvalidInput
 from dreamlake.operations.context import Store
 from dreamlake.operations.placing import BATCH_BYTES, Job, Outcome, Placer, Progress, batches, twins_apart
 from dreamlake.operations.planned import Options, Plan, TreePlan
-from dreamlake.operations.survey import SCRATCH_PREFIX, Problem
+from dreamlake.operations.survey import SCRATCH_PREFIX, Problem, unchanged
 from dreamlake.operations.treeplan import plan, problem
 from dreamlake.operations.wanted import sessions_of
 
@@ -200,7 +200,7 @@ class _Run:
         for key, seen in tree.obsolete:
             path = f"{self.todo.root}/{tree.base}{key}"
             try:
-                if self.fs.lstat(path) != seen:
+                if not unchanged(seen, self.fs.lstat(path)):
                     self.result.conflicts.append(problem(tree.session, key, "edited", path))
                     continue
                 self.fs.unlink(path)

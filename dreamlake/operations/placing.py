@@ -17,7 +17,7 @@ from dreamlake.blobs import Blobs
 from dreamlake.content import frame, reading
 from dreamlake.errors import Corrupt, NotFound, UnsupportedFormat
 from dreamlake.operations.placed import Mark, mark_of
-from dreamlake.operations.survey import SCRATCH_PREFIX, content_digest, fold
+from dreamlake.operations.survey import SCRATCH_PREFIX, content_digest, fold, unchanged
 from dreamlake.ports import Fs, Ports, Stat
 
 Progress = Callable[[int], None]
@@ -179,7 +179,7 @@ class Placer:
         except FileNotFoundError:
             fs.rename_new(scratch, job.path)
             return
-        if now != job.expect:
+        if not unchanged(job.expect, now):
             raise _Changed
         fs.rename(scratch, job.path)
         if self.link == "hardlink":  # rename(2) does nothing when both names are one file already

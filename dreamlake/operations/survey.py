@@ -164,6 +164,16 @@ class Folders:
         return relative in self.made or self.inodes.get(relative) == facts.inode
 
 
+def unchanged(seen: Stat, now: Stat) -> bool:
+    """True if nobody wrote to a file or put another in its place since it was seen.
+
+    The change time of an inode with several names tells nothing: another name of it may have come or gone.
+    """
+    if seen.links > 1 or now.links > 1:
+        return seen[:2] == now[:2] and (seen.inode, seen.mode) == (now.inode, now.mode)
+    return seen == now
+
+
 def fold(name: str) -> str:
     """Equal for names that a file system without case or Unicode forms may take for one."""
     if name.isascii():
@@ -224,7 +234,9 @@ def _by_content(f: Facts) -> State:
 
 def _torn(f: Facts) -> bool:
     """Cut short by a power loss: shorter than what was placed, yet with the time stamp that only placing gives it."""
-    if f.mark is not None:
-        return (f.now.mtime_ns, f.now.inode) == (f.mark.mtime_ns, f.mark.inode) and f.now.size < f.mark.size
+    mark = f.mark
+    if mark is not None:
+        same = (f.now.mtime_ns, f.now.inode) == (mark.mtime_ns, mark.inode)
+        return same and mark.kind in ("copy", "reflink") and f.now.size < mark.size
     stamp = f.want.stamp_ns
     return stamp is not None and f.now.mtime_ns // 1000 == stamp // 1000 and f.now.size < f.want.size

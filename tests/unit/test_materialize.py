@@ -19,7 +19,7 @@ from dreamlake.model import SessionKey
 from dreamlake.operations.commit import commit
 from dreamlake.operations.materialize import Materialized, Options, Plan, execute, plan, sessions_of
 from dreamlake.operations.survey import State
-from dreamlake.ports import Ports
+from dreamlake.ports import OsFs, Ports
 
 KEY = SessionKey("ws", "run 1")
 CONTENT = {"/a.txt": b"alpha", "/models/best.pth": b"weights" * 1000, "/models/deep/x.bin": b"", "/häß/ü.txt": b"text"}
@@ -56,6 +56,13 @@ class Tree:
         """Lose the memory of what was placed."""
         for path in (self.root / ".dreamlake" / "placed").iterdir():
             path.unlink()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Durability is not at stake here: no waiting for the disk."""
+    for name in ("fsync", "fsync_dir", "sync"):
+        monkeypatch.setattr(OsFs, name, lambda fs, path: None)
 
 
 @pytest.fixture
@@ -261,6 +268,23 @@ def test_with_memory_an_older_version_put_back_by_hand_is_an_edit(tree: Tree) ->
     (tree.files / "a.txt").write_bytes(b"alpha")
     tree.put("/a.txt", b"alpha 3")
     assert codes(tree.run()) == {"/a.txt": "edited"}
+
+
+@pytest.mark.parametrize("link", ["hardlink", "symlink"])
+@pytest.mark.parametrize("edit", [edit_longer, edit_same_size, replace_by_another, replace_by_link])
+def test_an_edit_in_the_place_of_a_link_is_reported_too(tree: Tree, link: str, edit: Any) -> None:
+    tree.run(link=link)
+    path = tree.files / "a.txt"
+    stamp = os.lstat(path).st_mtime_ns
+    if edit in (edit_longer, edit_same_size):  # as editors do: a new file in the place of the old
+        path.unlink()
+    edit(path)
+    if not path.is_symlink():
+        os.utime(path, ns=(stamp, stamp))
+    edited = on_disk(tree.files)
+    tree.put("/a.txt", b"alpha 2")
+    assert codes(tree.run(link=link)) == {"/a.txt": "edited"}
+    assert on_disk(tree.files) == edited
 
 
 def test_a_touched_file_is_no_edit(tree: Tree) -> None:
@@ -539,6 +563,16 @@ def test_hard_links_share_the_stored_copy_and_are_read_only(tree: Tree) -> None:
     tree.session.files.delete("/a.txt")
     assert tree.run(delete=True).removed == 1
     assert tree.session.files.read_bytes("/models/best.pth") == CONTENT["/models/best.pth"]
+
+
+def test_files_of_one_content_share_an_inode_as_hard_links_and_are_still_told_apart(tree: Tree) -> None:
+    tree.put("/same.txt", b"alpha")
+    tree.run(link="hardlink")
+    assert tree.run(link="copy").placed == 5
+    tree.run(link="hardlink")
+    for key in ("/a.txt", "/same.txt"):
+        tree.session.files.delete(key)
+    assert tree.run(delete=True).removed == 2
 
 
 def test_symbolic_links_are_relative_so_that_a_lake_can_be_moved(tree: Tree, tmp_path: Path) -> None:
