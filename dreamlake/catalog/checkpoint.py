@@ -247,16 +247,24 @@ class Checkpoint:
             if not ids:
                 return
             first, last = ids[0][0], ids[-1][0]
-            span, args = "WHERE file_id >= ? AND file_id <= ?", (first, last)
-            named = self._query(f"SELECT file_id, name, id FROM aliases {span}", args)
-            rows = self._rows(f"{span} ORDER BY file_id, number", args, _COLUMNS + ", owns")
-            aliases: dict[str, dict[str, str]] = {}
-            for file_id, name, version_id in named:
-                aliases.setdefault(file_id, {})[name] = version_id
-            owns = {row[_FILE_ID]: bool(row[-1]) for row in rows}
-            for file_id, group in itertools.groupby(_versions(rows), key=lambda v: v.file_id):
-                versions = list(group)
-                yield FileState(file_id, versions[0].key, versions, aliases.get(file_id, {}), owns[file_id])
+            yield from self._states("WHERE file_id >= ? AND file_id <= ?", (first, last))
+
+    def files_with(self, version_ids: Sequence[str]) -> Iterator[FileState]:
+        marks = ",".join("?" * len(version_ids))
+        where = f"WHERE file_id IN (SELECT file_id FROM versions WHERE id IN ({marks}))"
+        return self._states(where, tuple(version_ids))
+
+    def _states(self, where: str, args: tuple[Any, ...]) -> Iterator[FileState]:
+        """All files that a condition on ``file_id`` selects, with few questions."""
+        named = self._query(f"SELECT file_id, name, id FROM aliases {where}", args)
+        rows = self._rows(f"{where} ORDER BY file_id, number", args, _COLUMNS + ", owns")
+        aliases: dict[str, dict[str, str]] = {}
+        for file_id, name, version_id in named:
+            aliases.setdefault(file_id, {})[name] = version_id
+        owns = {row[_FILE_ID]: bool(row[-1]) for row in rows}
+        for file_id, group in itertools.groupby(_versions(rows), key=lambda v: v.file_id):
+            versions = list(group)
+            yield FileState(file_id, versions[0].key, versions, aliases.get(file_id, {}), owns[file_id])
 
 
 def _columns(rows: list[VersionRow]) -> list[Any]:

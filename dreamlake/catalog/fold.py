@@ -10,7 +10,7 @@ A fold may start from a checkpoint (``Base``): then it holds only what changed s
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from dreamlake.catalog.entries import check_independent
@@ -23,6 +23,9 @@ Entry = dict[str, Any]
 _FILE_ID = Version._fields.index("file_id")
 _PUT_FIELDS = frozenset({"op", "id", "path", "digest", "size", "type", "description", "tags", "metadata", "at"})
 _SESSION_FIELDS = frozenset({"op", "at", "description", "tags", "folder", "metadata", "write_protected"})
+
+
+_PAGE = 500  # ids in one question to a base
 
 
 class FileState:
@@ -62,6 +65,7 @@ class Base(Protocol):
 
     def file_at(self, key: str) -> FileState | None: ...
     def file_with(self, version_id: str) -> FileState | None: ...
+    def files_with(self, version_ids: Sequence[str]) -> Iterator[FileState]: ...
     def live_below(self, prefix: str) -> Iterator[str]: ...
     def live_rows(self) -> list[VersionRow]:
         """Fresh rows in upload order, which the caller may keep and change."""
@@ -377,8 +381,7 @@ class Fold:
         ``deleted_before`` guards against a restore that came in between: only what was deleted before goes.
         """
         before = entry.get("deleted_before")
-        for version_id in entry["ids"]:
-            found = self.file_with(version_id)
+        for version_id, found in self._files_with(entry["ids"]):
             version = next((v for v in found.versions if v.id == version_id), None) if found else None
             if found is None or version is None:
                 continue
@@ -393,6 +396,19 @@ class Fold:
             self._of.pop(version_id, None)
             if not state.versions and self._at.get(state.key) == state.file_id:
                 self._at[state.key] = None
+
+    def _files_with(self, ids: Sequence[str]) -> Iterator[tuple[str, FileState | None]]:
+        """``file_with`` for many ids, asking the base for a page of them at a time. Files may change in between."""
+        for start in range(0, len(ids), _PAGE):
+            page = ids[start : start + _PAGE]
+            ahead: dict[str, FileState] = {}
+            if self.base:
+                for state in self.base.files_with([i for i in page if i not in self._of]):
+                    if state.file_id not in self._files:
+                        ahead.update((version.id, state) for version in state.versions)
+            for version_id in page:
+                file_id = self._of.get(version_id)
+                yield version_id, self._files[file_id] if file_id is not None else ahead.get(version_id)
 
     # session, drop ------------------------------------------------------------------------------------------------
 
