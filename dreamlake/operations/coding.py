@@ -26,6 +26,7 @@ from dreamlake.ports import NO_FORK
 
 QUICK, THOROUGH = 0, 2  # efforts, see ``codecs.encode_part``
 MAX_CANDIDATES = 3  # earlier files whose recipes are read to find the best base
+MAX_TRIED = 16  # files looked at to find these: some are stored whole
 
 
 def code(
@@ -103,14 +104,8 @@ class Earlier:
         self._blobs, self._recent, self._before = store.blobs, store.recent, before
         self._content: Assembled | None = None
         self._match: list[int | None] = []
-        best = 0
-        tried: set[str] = set()
-        for digest, size in found:
-            if len(tried) >= MAX_CANDIDATES:
-                break
-            if digest in tried:
-                continue
-            tried.add(digest)
+        best = opened = 0
+        for digest, size in itertools.islice(dict.fromkeys(found), MAX_TRIED):
             try:
                 content = Assembled(store.blobs, digest, size)
             except (LakeError, OSError):
@@ -119,6 +114,9 @@ class Earlier:
             covered = sum(p.size for p, i in zip(plan.parts, matched, strict=True) if i is not None)
             if covered > best:
                 best, self._content, self._match = covered, content, matched
+            opened += 1
+            if opened == MAX_CANDIDATES:
+                break
 
     def base_for(self, number: int) -> Base | None:
         earlier = self._match[number] if self._content is not None else None
