@@ -80,7 +80,8 @@ class Recipe:
         """The segments of bytes ``start`` to ``stop``, cut to that range, in order."""
         stop = min(stop, self.size)
         first = bisect_right(self._starts, start) - 1
-        for segment in self.segments[max(0, first) :] if start < stop else ():
+        for number in range(max(0, first), len(self.segments)) if start < stop else ():
+            segment = self.segments[number]
             if segment.start >= stop:
                 return
             low, high = max(start, segment.start), min(stop, segment.start + segment.length)

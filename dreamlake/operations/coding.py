@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import BinaryIO
 
@@ -24,6 +24,8 @@ from dreamlake.model import split_key
 from dreamlake.operations.context import Store
 from dreamlake.ports import NO_FORK
 
+Known = tuple[str, str, int]  # path, digest and bytes of a stored file
+
 QUICK, THOROUGH = 0, 2  # efforts, see ``codecs.encode_part``
 MAX_CANDIDATES = 3  # earlier files whose recipes are read to find the best base
 MAX_TRIED = 16  # files looked at to find these: some are stored whole
@@ -37,7 +39,7 @@ def code(
     size: int,
     *,
     encoding: str,
-    earlier: Sequence[tuple[str, int]] = (),
+    earlier: Sequence[Known] = (),
     thorough: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -47,7 +49,7 @@ def code(
     Args:
         view: the session that it goes to: where earlier versions are looked for.
         file: a seekable binary stream; its position is changed.
-        earlier: (digest, bytes) of stored files to try first as its earlier version.
+        earlier: stored files that may be its earlier version, too, the newest first.
         thorough: take the time for the smallest form (``optimize``); an upload must not wait for it.
         encoding: "raw" codes nothing, "auto" containers of tensors, "coded" every large file.
     """
@@ -59,7 +61,7 @@ def code(
     plan = _plan(file, size, encoding)
     if plan is None:
         return None
-    bases = Earlier(store, plan, itertools.chain(earlier, candidates(view, key)), before=thorough)
+    bases = Earlier(store, plan, candidates(view, key, earlier), before=thorough)
     effort = THOROUGH if thorough else QUICK
     try:
         return ingest(
@@ -76,25 +78,26 @@ def _plan(file: BinaryIO, size: int, encoding: str) -> Plan | None:
     return chunking.plan_layout(layout) if layout is not None else None
 
 
-def candidates(view: Fold, key: str) -> Iterator[tuple[str, int]]:
-    """(digest, size) of files that may be earlier versions of the one at ``key``, the likeliest first.
+def candidates(view: Fold, key: str, earlier: Sequence[Known] = ()) -> list[tuple[str, int]]:
+    """(digest, bytes) of files that may be earlier versions of the one at ``key``, the likeliest first.
 
-    The newest version at the same path; then the newest files with the same suffix in the same folder, then anywhere.
+    The newest version at the same path; then, newest first, files of the same name in other folders (shards of an
+    earlier step), files with the same suffix in the same folder, and files with the same suffix anywhere.
     """
-    current = view.current_at(key)
-    if current is not None:
-        yield current.digest, current.size_bytes
     folder, name = split_key(key)
     suffix = os.path.splitext(name)[1]
-    elsewhere: list[tuple[str, int]] = []
-    for row in view.newest(MIN_FILE, suffix):
-        if row.key == key:
-            continue
-        if split_key(row.key)[0] == folder:
-            yield row.digest, row.size_bytes
-        elif len(elsewhere) < MAX_CANDIDATES:
-            elsewhere.append((row.digest, row.size_bytes))
-    yield from elsewhere
+    current = view.current_at(key)
+    rows = [] if current is None else [(key, current.digest, current.size_bytes)]
+    rows += [*earlier, *((row.key, row.digest, row.size_bytes) for row in view.newest(MIN_FILE, suffix))]
+
+    def distance(row: Known) -> int:
+        if row[0] == key:
+            return 0
+        where, called = split_key(row[0])
+        same_kind = os.path.splitext(called)[1] == suffix
+        return 1 if called == name else 2 if same_kind and where == folder else 3 if same_kind else 4
+
+    return [(digest, size) for _, digest, size in sorted(rows, key=distance)]
 
 
 class Earlier:

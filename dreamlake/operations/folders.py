@@ -208,9 +208,11 @@ class _Taking:
             self._claims.append(self._store.catalog.claim(self._session, plain.keys, [{"op": "read"}]))
             names = plain.keys
             provide(self._store, [plain], lambda p: file.path)
-            plain.relied, plain.coded = names, None
-            self.published_bytes += sum(s.size for s in staged)
-            self._taker.earlier.insert(0, (plain.digest, plain.size))
+            unused = {s.handle for s in plain.waiting}  # somebody had stored it already
+            self.published_bytes += sum(s.size for s in staged if s.handle not in unused)
+            plain.discard()
+            plain.relied = names
+            self._taker.earlier.insert(0, (key, plain.digest, plain.size))
         except BaseException:
             plain.discard()
             raise

@@ -22,7 +22,7 @@ from dreamlake.content.presence import rely_on_recipe
 from dreamlake.content.staging import Plain
 from dreamlake.errors import ClaimRevoked, Corrupt, LakeError, NotFound
 from dreamlake.model import SessionKey, Version, split_key
-from dreamlake.operations.coding import MAX_CANDIDATES, code
+from dreamlake.operations.coding import MAX_TRIED, Known, code
 from dreamlake.operations.commit import recode
 from dreamlake.operations.context import Store
 from dreamlake.operations.references import Contents, Sessions
@@ -81,13 +81,13 @@ def optimize(
 
 def _recode_session(store: Store, session: SessionKey, encoding: str, report: Optimized) -> None:
     view = store.catalog.view(session)
-    earlier: dict[tuple[str | None, str], list[tuple[str, int]]] = defaultdict(list)  # the newest first
+    earlier: dict[tuple[str | None, str], list[Known]] = defaultdict(list)  # the newest first
     seen: set[str] = set()
     kept = (v for v in view.versions() if v.size_bytes >= MIN_FILE and v.deleted_at is None)
     for version in sorted(kept):
         folder, name = split_key(version.key)
         suffix = os.path.splitext(name)[1]
-        series = [*earlier[folder, suffix][:MAX_CANDIDATES], *earlier[None, suffix][:MAX_CANDIDATES]]
+        series = [*earlier[folder, suffix][:MAX_TRIED], *earlier[None, suffix][:MAX_TRIED]]
         if version.digest not in seen:
             seen.add(version.digest)
             whole = _whole_size(store, version.digest)
@@ -97,7 +97,7 @@ def _recode_session(store: Store, session: SessionKey, encoding: str, report: Op
                 if not report.dry_run:
                     _recode(store, session, version, whole, series, encoding, report)
         for where in (folder, None):
-            earlier[where, suffix].insert(0, (version.digest, version.size_bytes))
+            earlier[where, suffix].insert(0, (version.key, version.digest, version.size_bytes))
 
 
 def _whole_size(store: Store, digest: str) -> int | None:
@@ -114,7 +114,7 @@ def _recode(
     session: SessionKey,
     version: Version,
     whole: int,
-    series: Sequence[tuple[str, int]],
+    series: Sequence[Known],
     encoding: str,
     report: Optimized,
 ) -> None:
@@ -136,7 +136,7 @@ def _code_again(
     session: SessionKey,
     version: Version,
     whole: int,
-    series: Sequence[tuple[str, int]],
+    series: Sequence[Known],
     encoding: str,
 ) -> int | None:
     """Stored bytes of the new coded form; None when the content stays as it is."""

@@ -20,7 +20,7 @@ from dreamlake.content.staging import (
     take,
 )
 from dreamlake.errors import InvalidInput, LakeError
-from dreamlake.operations.coding import code
+from dreamlake.operations.coding import Known, code
 from dreamlake.operations.context import Store
 from dreamlake.operations.statcache import StatCache, began, settled
 
@@ -34,7 +34,7 @@ class Taker:
     def __init__(self, store: Store, view: Fold, encoding: str, progress: Progress | None) -> None:
         self._store, self._view, self._encoding, self._progress = store, view, encoding, progress
         self._known = _known(store)
-        self.earlier: list[tuple[str, int]] = []  # (digest, bytes) of files of the same upload, the newest first
+        self.earlier: list[Known] = []  # files of the same upload, the newest first
 
     def from_memory(self, source: bytes | BinaryIO, key: str) -> Plain:
         if isinstance(source, bytes):

@@ -354,3 +354,13 @@ def test_a_stream_that_cannot_be_read_twice_is_stored_whole(session, root):
     record = session.files.upload(io.BufferedReader(Pipe()), filename="p.safetensors")
     assert session.files.read_bytes(record) == data
     assert record["checksum"] in blobs(root)
+
+
+def test_shards_are_coded_against_the_same_shard_of_the_step_before(session, root):
+    count, sizes = 6, []
+    for step in range(2):
+        for shard in range(count):
+            data = save({f"layer{shard}.weight": weights(step, seed=shard)["b.weight"]})
+            session.files.upload(data, filename=f"model-{shard:05d}-of-{count:05d}.safetensors", path=f"/step_{step}")
+        sizes.append(stored_bytes(root))
+    assert sizes[1] - sizes[0] < 0.6 * sizes[0]
