@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from dreamlake.bulk import paused_gc
 from dreamlake.errors import InvalidInput
 from dreamlake.model import SessionKey, Version, is_digest
 from dreamlake.operations.context import Store
@@ -80,13 +81,14 @@ class _Planner:
         self.placer = Placer(store.blobs, store.ports, options.link, root)
 
     def run(self, versions: Sequence[Version], selects: Callable[[str], bool], extras: bool) -> None:
-        wants = {v.key: Want(v.key, v.digest, v.size_bytes, stamp_ns(v.uploaded_at)) for v in versions}
-        self._find_obsolete(wants, selects)
-        if self.options.delete:
-            self.folders.vanishing = {self.tree.base + key for key, _ in self.tree.obsolete}
         doubtful: list[Facts] = []
-        for want in wants.values():
-            self._judge(want, doubtful)
+        with paused_gc():
+            wants = {v.key: Want(v.key, v.digest, v.size_bytes, stamp_ns(v.uploaded_at)) for v in versions}
+            self._find_obsolete(wants, selects)
+            if self.options.delete:
+                self.folders.vanishing = {self.tree.base + key for key, _ in self.tree.obsolete}
+            for want in wants.values():
+                self._judge(want, doubtful)
         for facts, state in zip(doubtful, self._verdicts(doubtful), strict=True):
             self._settle(facts, state)
         self._find_leftovers()
