@@ -189,7 +189,9 @@ class Files(Savers):
         options: dict[str, Any],
     ) -> Record:
         limit = self._store.max_file_bytes
-        found = folders.scan_folder(local, include=_patterns(include), ignore=_patterns(ignore), limit=limit)
+        found = folders.scan_folder(
+            local, include=_patterns(include, "include"), ignore=_patterns(ignore, "ignore"), limit=limit
+        )
         if not found:
             raise InvalidInput(f"{local} holds no files to upload", path=local)
         with meter(sum(f.size for f in found), f"upload {len(found):,} files") as progress:
@@ -578,5 +580,9 @@ def _binary(source: Any) -> BinaryIO:
     return stream
 
 
-def _patterns(patterns: Sequence[str]) -> Sequence[str]:
-    return [patterns] if isinstance(patterns, str) else list(patterns)
+def _patterns(patterns: Sequence[str], what: str) -> Sequence[str]:
+    given: Any = [patterns] if isinstance(patterns, str) else patterns
+    found = list(given) if isinstance(given, Iterable) else [given]
+    if not all(isinstance(pattern, str) for pattern in found):
+        raise InvalidType(f"{what} must be a list of shell patterns, not {patterns!r}")
+    return found

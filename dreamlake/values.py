@@ -223,7 +223,7 @@ def _mark(value: Any) -> Any:
         return {_FLOAT: repr(value)}
     if isinstance(value, dict):
         return {("$" + k if k.lstrip("$") == _FLOAT[1:] and k != _FLOAT[1:] else k): _mark(v) for k, v in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [_mark(v) for v in value]
     return value
 

@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from dreamlake.blobs import Blobs, Staged, Stager
 from dreamlake.content import frame
@@ -87,12 +87,33 @@ def check_source(path: str, limit: int) -> os.stat_result:
         if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
             raise InvalidInput(f"not a usable path: {path!r} ({error.strerror})", path=path) from None
         raise
+    _check_kind(facts, path)
+    check_size(facts.st_size, limit, path)
+    return facts
+
+
+def open_source(path: str) -> int:
+    """A descriptor of a regular file for reading. Never waits, whatever has taken the file's place meanwhile.
+
+    Raises what ``check_source`` raises.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise NotFound(f"no such file: {path}", path=path) from None
+    try:
+        _check_kind(os.fstat(fd), path)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _check_kind(facts: os.stat_result, path: str) -> None:
     if stat.S_ISDIR(facts.st_mode):
         raise InvalidInput(f"{path} is a folder; give a file here", path=path)
     if not stat.S_ISREG(facts.st_mode):
         raise InvalidInput(f"{path} is not a regular file (a FIFO, socket or device cannot be uploaded)", path=path)
-    check_size(facts.st_size, limit, path)
-    return facts
 
 
 def check_size(size: int, limit: int, shown: str) -> None:
@@ -129,7 +150,7 @@ def take(
         check_size(len(data), limit, shown)
         return _small(data, source if isinstance(source, bytes) else data, blobs, known, None, progress)
     if isinstance(source, str):
-        fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+        fd = open_source(source)
         try:
             before = SourceStat.of(fd)
             check_size(before[0], limit, shown)
@@ -205,11 +226,7 @@ def _stream(
 ) -> Plain:
     head = b""
     while len(head) <= SMALL_BYTES:
-        piece = source.read(SMALL_BYTES + 1 - len(head))
-        if not isinstance(piece, bytes):
-            raise InvalidInput(
-                f"{shown} is not a binary stream (its read() gives {type(piece).__name__}); open it with 'rb'"
-            )
+        piece = _piece(source, SMALL_BYTES + 1 - len(head), shown)
         if not piece:
             break
         head += piece
@@ -223,11 +240,27 @@ def _stream(
         if waiting:
             piece, waiting = waiting[: len(view)], waiting[len(view) :]
         else:
-            piece = source.read(len(view))
+            piece = _piece(source, len(view), shown)
         view[: len(piece)] = piece
         return len(piece)
 
     return _large(fill, source, blobs, limit, shown, progress)
+
+
+def _piece(source: BinaryIO, most: int, shown: str) -> bytes:
+    """What the stream gives next. Streams are the user's own objects, so this believes nothing."""
+    piece: Any = source.read(most)
+    if isinstance(piece, (bytearray, memoryview)):
+        piece = bytes(piece)
+    if not isinstance(piece, bytes):
+        raise InvalidInput(
+            f"{shown} is not a binary stream that can be read (its read() gives {type(piece).__name__}); "
+            "open it with 'rb'",
+            path=shown,
+        )
+    if len(piece) > most:
+        raise InvalidInput(f"{shown}: its read({most:,}) gives {len(piece):,} bytes; that is no stream", path=shown)
+    return piece
 
 
 def _large(

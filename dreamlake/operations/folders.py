@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import glob
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -12,13 +13,14 @@ from typing import Any, NamedTuple
 from dreamlake.catalog import Claim
 from dreamlake.catalog.record import MAX_ENTRIES
 from dreamlake.content.staging import SMALL_BYTES, Plain, Progress, SourceStat, check_size, check_source
-from dreamlake.errors import InvalidInput
-from dreamlake.model import SessionKey, Version, file_key
+from dreamlake.errors import InvalidInput, NotFound
+from dreamlake.model import MAX_PATH_DEPTH, SessionKey, Version, file_key
 from dreamlake.operations.commit import commit, provide
 from dreamlake.operations.context import Store, check_encoding
 from dreamlake.operations.statcache import StatCache, began, settled
 from dreamlake.operations.taking import Taker
 from dreamlake.operations.upload import Attributes, put_entry
+from dreamlake.values import encode
 
 
 class FolderResult(NamedTuple):
@@ -50,7 +52,7 @@ def scan_folder(
         InvalidInput: a FIFO, socket or device, a dangling link, a name that cannot be stored, a file over ``limit``,
             or more than ``MAX_ENTRIES`` files. The message names the file and ``ignore=`` as the way out.
     """
-    found = sorted(_walk(folder, "", include, ignore, limit), key=lambda f: f.relative)
+    found = sorted(_walk(folder, include, ignore, limit), key=lambda f: f.relative)
     if len(found) > MAX_ENTRIES:
         raise InvalidInput(
             f"{folder} holds {len(found):,} files; one upload takes {MAX_ENTRIES:,}. Upload its sub-folders.",
@@ -59,28 +61,53 @@ def scan_folder(
     return found
 
 
-def _walk(folder: str, prefix: str, include: Sequence[str], ignore: Sequence[str], limit: int) -> Iterator[FolderFile]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            relative = prefix + entry.name
-            if _matches(relative, entry.name, ignore):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(entry.path, relative + "/", include, ignore, limit)
-            elif include and not _matches(relative, entry.name, include):
-                continue
-            elif entry.is_symlink() and os.path.isdir(entry.path):
-                raise InvalidInput(
-                    f"{entry.path} is a link to a folder; upload that folder itself, or ignore={entry.name!r}"
-                )
-            else:
-                try:
-                    size = check_source(entry.path, limit).st_size if not entry.is_file(follow_symlinks=False) else 0
-                    size = size or entry.stat().st_size
-                    check_size(size, limit, entry.path)
-                except InvalidInput as error:
-                    raise InvalidInput(f"{error} (leave it out with ignore={entry.name!r})", path=entry.path) from None
-                yield FolderFile(entry.path, relative, size)
+def _walk(folder: str, include: Sequence[str], ignore: Sequence[str], limit: int) -> Iterator[FolderFile]:
+    waiting = [(folder, "", 1)]  # not a recursion: a stranger's tree may be deeper than Python's stack
+    while waiting:
+        place, prefix, depth = waiting.pop()
+        with os.scandir(place) as entries:
+            for entry in entries:
+                relative = prefix + entry.name
+                if _matches(relative, entry.name, ignore):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    if depth >= MAX_PATH_DEPTH:
+                        raise _left_out(entry.path, relative, f"is more than {MAX_PATH_DEPTH} folders deep")
+                    waiting.append((entry.path, relative + "/", depth + 1))
+                elif not include or _matches(relative, entry.name, include):
+                    yield FolderFile(entry.path, relative, _size(entry, relative, limit))
+
+
+def _size(entry: os.DirEntry[str], relative: str, limit: int) -> int:
+    """Of what may be uploaded. Raises ``InvalidInput`` for everything else."""
+    if entry.is_symlink() and os.path.isdir(entry.path):
+        raise _left_out(entry.path, relative, "is a link to a folder; upload that folder itself")
+    try:
+        if not entry.is_file(follow_symlinks=False):
+            return check_source(entry.path, limit).st_size
+        size = entry.stat().st_size
+        check_size(size, limit, entry.path)
+        return size
+    except (InvalidInput, NotFound) as error:
+        if entry.is_symlink() and isinstance(error, NotFound):
+            raise _left_out(entry.path, relative, f"is a link to nowhere ({os.readlink(entry.path)})") from None
+        raise InvalidInput(f"{error} ({_way_out(relative)})", path=entry.path) from None
+
+
+def _left_out(path: str, relative: str, why: str) -> InvalidInput:
+    return InvalidInput(f"{path} {why} ({_way_out(relative)})", path=path)
+
+
+def _way_out(relative: str) -> str:
+    return f"or leave it out with ignore=[{glob.escape(relative)!r}]"
+
+
+def _key(path: str, file: FolderFile) -> str:
+    folder, name = os.path.split(file.relative)
+    try:
+        return file_key(f"{path.rstrip('/')}/{folder}", name)
+    except InvalidInput as error:
+        raise InvalidInput(f"{file.path}: {error} ({_way_out(file.relative)})", path=file.path) from None
 
 
 def _matches(relative: str, name: str, patterns: Sequence[str]) -> bool:
@@ -104,7 +131,7 @@ def upload_folder(
 
     A file whose content, tags, metadata and description are those already stored keeps its version.
     """
-    keys = [file_key(f"{path}/{os.path.dirname(f.relative)}", os.path.basename(f.relative)) for f in files]
+    keys = [_key(path, file) for file in files]
     view = store.catalog.view(session)
     refused = view.refusal([{"op": "put", "path": key} for key in keys])
     if refused is not None:
@@ -134,7 +161,7 @@ def _same(version: Version, plain: Plain, attributes: Attributes) -> bool:
         version.digest == plain.digest
         and version.description == attributes.description
         and list(version.tags) == attributes.tags
-        and version.metadata == attributes.metadata
+        and (version.metadata == attributes.metadata or encode(version.metadata) == encode(attributes.metadata))
     )
 
 

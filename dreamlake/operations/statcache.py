@@ -53,7 +53,11 @@ class StatCache:
         scratch = f"{self._dir}/../tmp/{self._ports.scratch_name('cache')}"
         with contextlib.suppress(OSError, UnicodeEncodeError):  # a name that is no text can be uploaded as another
             self._ports.fs.write(scratch, _encoded(self._entries))
-            self._ports.fs.rename(scratch, self._path)
+            try:
+                self._ports.fs.rename(scratch, self._path)
+            except BaseException:
+                self._ports.fs.unlink(scratch)
+                raise
 
 
 def _encoded(entries: dict[str, list[object]]) -> bytes:

@@ -17,6 +17,7 @@ from dreamlake.content.staging import (
     check_size,
     check_source,
     check_unchanged,
+    open_source,
     take,
 )
 from dreamlake.errors import InvalidInput, LakeError
@@ -83,7 +84,7 @@ class Taker:
     def large(self, path: str, key: str) -> Plain:
         """A file of any size, read now. Raises ``InvalidInput`` when it changes meanwhile."""
         if self._encoding != "raw":
-            with open(path, "rb", buffering=0) as file:
+            with open(open_source(path), "rb", buffering=0) as file:
                 before = SourceStat.of(file.fileno())
                 check_size(before[0], self._store.max_file_bytes, path)
                 plain = self._coded(file, before[0], key, path)

@@ -92,10 +92,11 @@ def upload_file(
         raise refused  # before any byte is read
     take_one = Taker(store, view, check_encoding(encoding, store.encoding), progress)
     plain = take_one.from_path(source, key) if isinstance(source, str) else take_one.from_memory(source, key)
+    shown = source if isinstance(source, str) else key
     try:
         store.blobs.secure(plain.waiting)
         entries = [put_entry(store, key, plain, attributes), *also]
-        made = commit(store, session, entries, [plain], shown=lambda p: str(source)[:200])[0]
+        made = commit(store, session, entries, [plain], shown=lambda p: shown)[0]
         assert made is not None
         return made
     finally:

@@ -622,13 +622,16 @@ def test_interrupted_download_leaves_nothing(some, root, tmp_path, monkeypatch):
 def test_reading_needs_no_right_to_write(root):
     with Session("s", "w", local_path=root) as session:
         files = session.files()
-        for number in range(150):  # long enough for a checkpoint, and some records after it
-            files.upload(b"%d" % number, filename=f"{number}.txt", path="/many")
+        (root.parent / "many").mkdir()
+        for number in range(600):  # enough for a checkpoint; some records follow it
+            (root.parent / f"many/{number}.txt").write_bytes(b"%d" % number)
+        files.upload(root.parent / "many", path="/many")
         files.delete("/many/7.txt")
         files.alias("/many/8.txt", "best")
         session.parameters().set(lr=0.1)
         session.log("hello")
         session.track("loss").append(value=1)
+    assert list(root.rglob("*.sqlite")) != []
     before = tree(root)
     closed = [root, *(path for path in root.rglob("*") if path.is_dir())]
     try:
@@ -670,11 +673,11 @@ def test_reading_needs_no_right_to_write(root):
         for path in closed:
             path.chmod(0o755)
     assert printed.splitlines() == [
-        "149 61 8",
+        "599 111 8",
         "False 1 b'9'",
         "{'lr': 0.1} 1 1",
         "s 1",
-        "True True True True True 149",
+        "True True True True True 599",
         "['w/s']",
         "no new one",
     ]

@@ -100,6 +100,7 @@ def test_failure_to_write_is_no_error(cache_dir):
     cache_dir.rmdir()
     cache(cache_dir).put({"a": (FACTS, DIGEST)})
     assert cache(cache_dir).get("a", FACTS) is None
+    assert os.listdir(cache_dir.parent / "tmp") == []
 
 
 @pytest.mark.parametrize(

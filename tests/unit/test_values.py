@@ -261,6 +261,11 @@ def test_values_that_look_like_ours(value):
     assert repr(back) == repr(value)
 
 
+def test_tuples_are_lists_inside_and_out():
+    value = ({"$float": "nan"}, (math.inf, [-math.inf]), "$float")
+    assert values.decode(values.encode(value)) == [{"$float": "nan"}, [math.inf, [-math.inf]], "$float"]
+
+
 LEAVES = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8)
 KEYS = st.text(max_size=4) | st.sampled_from(["$float", "$$float", "$", "$$"])
 JSON = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4))
