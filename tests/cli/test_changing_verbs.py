@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from conftest import RUN, Cli
+from cli_process import RUN, Cli
 
 
 def keys(cli: Cli, session: str = "run 1", workspace: str = "vision") -> list[str]:

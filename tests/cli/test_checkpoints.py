@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import RUN, Cli
+from cli_process import RUN, Cli
 
 ROWS = 100_000
 

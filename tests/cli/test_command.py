@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import RUN, Cli
+from cli_process import RUN, Cli
 
 from dreamlake import __version__, errors
 from dreamlake.cli import SPELLINGS, VERBS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conftest import RUN, Cli
+from cli_process import RUN, Cli
 
 KEYS = {
     "id", "sessionId", "path", "filename", "description", "tags", "contentType", "sizeBytes", "checksum", "metadata",

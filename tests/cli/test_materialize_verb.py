@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from conftest import RUN, Cli
+from cli_process import RUN, Cli
 
 
 def below(path: Path) -> dict[str, bytes]:

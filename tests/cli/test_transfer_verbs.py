@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import RUN, Cli
+from cli_process import RUN, Cli
 
 
 def stored(cli: Cli, session: str = "new", workspace: str = "ws") -> dict[str, bytes]:
