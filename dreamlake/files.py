@@ -259,7 +259,10 @@ class Files(Savers):
             given["tags"] = check_tags(tags)
         if not isinstance(metadata, _Keep):
             given["metadata"] = _metadata(metadata)
-        version = tree.resolve(self._view(), _reference(file))
+        text, view = _reference(file), self._view()
+        version = tree.resolve(view, text)
+        if version != view.current_at(version.key):
+            raise InvalidInput(f"{text} is an older version; only the newest can be changed", path=text)
         return record(tree.update(self._store, self._session, version, given), self._session)
 
     def move(self, file: Reference, to: str) -> Record | list[Record]:
