@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from dreamlake.operations.repair import Repair
     from dreamlake.operations.usage import Link, Select, Stats, Usage
 
+_THREADS = 8  # that hide and remove blobs: mostly they wait for the disk
+
 
 class Upkeep:
     """The part of ``Lake`` that this module is about."""
@@ -54,12 +56,14 @@ class Upkeep:
             dry_run: only say what would happen.
             force: also when most of the lake would go although nobody deleted it.
             progress: called with (phase, done, total).
-            executor: threads for the removing.
+            executor: threads for hiding and removing; default: some of its own.
 
         Raises:
             InvalidInput: refused because most of the lake would go, or a bad duration.
             Corrupt, UnsupportedFormat: something does not read; nothing was removed.
         """
+        from concurrent.futures import ThreadPoolExecutor
+
         from dreamlake.operations.collect import collect
         from dreamlake.operations.durations import seconds
 
@@ -71,11 +75,18 @@ class Upkeep:
         def run(force: bool) -> Collection:
             return collect(
                 self.store, now=now, trash_s=trash, keep_deleted_s=kept, dry_run=dry_run, force=force,
-                progress=progress, executor=executor,
+                progress=progress, executor=executor or own,
             )  # fmt: skip
 
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="dreamlake-collect") as own:
+            return self._freed(run, force, progress)
+
+    def _freed(
+        self, run: Callable[[bool], Collection], force: bool, progress: Callable[[str, int, int], None] | None
+    ) -> Collection:
+        """A collection, and another for the bases that nothing needs any more after it."""
         report = run(force)
-        if report.parts and not dry_run:
+        if report.parts and not report.dry_run:
             from dreamlake.operations.optimize import rebase
 
             moved = rebase(self.store, progress=progress)
