@@ -117,14 +117,17 @@ def variables(scratch: str) -> dict[str, str]:
 
 
 def install(environment: dict[str, str]) -> None:
-    """The virtual environment with what the project's files ask for; made anew only when they changed."""
-    inputs = (ROOT / "pyproject.toml").read_bytes() + REQUIREMENTS.read_bytes() + f"{sys.version} {ROOT}".encode()
-    wanted = hashlib.sha256(inputs).hexdigest()
-    if STAMP.is_file() and STAMP.read_text() == wanted and PYTHON.exists():
+    """The virtual environment with what the project's files ask for; made anew for another Python or place only."""
+    made_for = f"{sys.version} {ROOT}\n"
+    inputs = (ROOT / "pyproject.toml").read_bytes() + REQUIREMENTS.read_bytes()
+    wanted = made_for + hashlib.sha256(inputs).hexdigest()
+    found = STAMP.read_text() if STAMP.is_file() and PYTHON.exists() else ""
+    if found == wanted:
         return
     say(f"installing into {ENVIRONMENT.name} (Python {sys.version.split()[0]})")
-    need_venv()
-    venv.create(ENVIRONMENT, clear=True, with_pip=True)
+    if not found.startswith(made_for):
+        need_venv()
+        venv.create(ENVIRONMENT, clear=True, with_pip=True)
     command = ["-m", "pip", "install", "-qq", "-e", f".[{EXTRAS}]", "-r", str(REQUIREMENTS)]
     if run("installation", command, environment) != 0:
         sys.exit("the installation failed; see above")
