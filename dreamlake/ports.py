@@ -68,8 +68,11 @@ class Fs(Protocol):
     def write(self, path: str, data: bytes, *, sealed: bool = False) -> None:
         """Create ``path`` (``FileExistsError`` if there) with these bytes; ``sealed``: mode 0444, mtime 1."""
 
-    def create(self, path: str) -> Writer:
-        """Create ``path`` for streaming (``FileExistsError`` if there)."""
+    def create(self, path: str, *, early: bool = True) -> Writer:
+        """Create ``path`` for streaming (``FileExistsError`` if there).
+
+        ``early`` is a hint: an fsync follows, so the bytes had better be on their way to the disk before it.
+        """
         ...
 
     def append(self, path: str, data: bytes) -> None:
@@ -156,12 +159,12 @@ class Fs(Protocol):
 
 
 class OsWriter:
-    """``Writer`` on a file descriptor, starting write-back early so that the final fsync has little to do."""
+    """``Writer`` on a file descriptor; ``early``: starts write-back early so that the final fsync has little to do."""
 
     _EARLY = 8 << 20  # bytes between two write-back hints
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, path: str, *, early: bool = True) -> None:
+        self._path, self._early = path, early
         self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
         self._written = 0
         self._hinted = 0
@@ -169,7 +172,7 @@ class OsWriter:
     def write(self, data: bytes | memoryview) -> None:
         _write_all(self._fd, data)
         self._written += len(data)
-        if self._written - self._hinted >= self._EARLY:
+        if self._early and self._written - self._hinted >= self._EARLY:
             _start_write_back(self._fd, self._hinted, self._written - self._hinted)
             self._hinted = self._written
 
@@ -205,8 +208,8 @@ class OsFs:
             raise
         writer.close()
 
-    def create(self, path: str) -> Writer:
-        return OsWriter(path)
+    def create(self, path: str, *, early: bool = True) -> Writer:
+        return OsWriter(path, early=early)
 
     def append(self, path: str, data: bytes) -> None:
         fd = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o666)

@@ -141,7 +141,7 @@ class Placer:
                 if self.progress:
                     self.progress(job.size)
                 return "reflink" if self.link == "auto" else self.link
-        writer = fs.create(scratch)
+        writer = fs.create(scratch, early=False)
         try:
             reading.copy_to(self.blobs, job.digest, job.size, self._stoppable(writer.write), self.progress)
             if job.stamp_ns is not None:

@@ -60,8 +60,8 @@ class MortalFs(WatchedFs):
                 self._dead = True
                 raise Killed
 
-    def create(self, path: str) -> Writer:
-        return _MortalWriter(self, super().create(path), path)
+    def create(self, path: str, *, early: bool = True) -> Writer:
+        return _MortalWriter(self, super().create(path, early=early), path)
 
 
 class _MortalWriter:
