@@ -145,7 +145,7 @@ class SimFs:
             file.mtime_ns, file.mode = SEALED_MTIME_S * 10**9, SEALED_MODE
         after()
 
-    def create(self, path: str) -> SimWriter:
+    def create(self, path: str, *, early: bool = True) -> SimWriter:
         after = self.call("create", path)
         file = File(b"", self.now_ns())
         self._add(path, file)
