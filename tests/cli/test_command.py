@@ -54,7 +54,21 @@ def test_every_verb_has_help_with_its_options(lake: Cli) -> None:
         name = page.split()[0]
         if name not in ("help", "completion"):
             assert "--json" in page and "--lake DIR" in page
-        changes = {"upload", "rm", "restore", "mv", "cp", "alias", "materialize", "download", "optimize", "settings"}
+        changes = {
+            "upload",
+            "rm",
+            "restore",
+            "mv",
+            "cp",
+            "alias",
+            "materialize",
+            "download",
+            "optimize",
+            "settings",
+            "gc",
+            "retention",
+            "repair",
+        }
         assert ("--dry-run" in page) == (name in changes)
 
 
