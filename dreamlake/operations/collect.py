@@ -158,7 +158,7 @@ class _Run:
         report = self.report
         for shard in self._copies.shards():
             rows, outcome = list(self._copies.rows(shard)), Outcome()
-            reasons = self._refs.reasons((key for key, _ in rows), shard)
+            reasons = self._refs.reasons([key for key, _ in rows])
             for (key, size), reason in zip(rows, reasons, strict=True):
                 if reason is not None and reason.keeps:
                     report.stays(reason, size)
@@ -228,8 +228,8 @@ class _Run:
 
     def _condemn(self, rows: Rows) -> Outcome:
         outcome = Outcome()
-        for key, size in rows:
-            if self._refs.keeps(key):
+        for (key, size), reason in zip(rows, self._refs.reasons([key for key, _ in rows]), strict=True):
+            if reason is not None and reason.keeps:
                 continue
             copy = self.store.blobs.condemn(key, self._batch)
             if copy is not None:
@@ -250,19 +250,19 @@ class _Run:
             self.marks.read_pending()
 
     def _finish(self, rows: Rows) -> Outcome:
-        return self._settle(Copy(key, self._batch, size) for key, size in rows)
+        return self._settle([Copy(key, self._batch, size) for key, size in rows])
 
     def _adopt(self, rows: Rows) -> Outcome:
         return self._settle(self._adopted(rows))
 
-    def _adopted(self, rows: Rows) -> Iterator[Copy]:
-        return (Copy(key, self._batches[packed >> 64], packed & (1 << 64) - 1) for key, packed in rows)
+    def _adopted(self, rows: Rows) -> list[Copy]:
+        return [Copy(key, self._batches[packed >> 64], packed & (1 << 64) - 1) for key, packed in rows]
 
-    def _settle(self, copies: Iterator[Copy]) -> Outcome:
+    def _settle(self, copies: list[Copy]) -> Outcome:
         """Each condemned copy: live again if anything refers to it, gone if its time has come, else left (R6)."""
         outcome = Outcome()
-        for copy in copies:
-            if self._refs.keeps(copy.key):
+        for copy, reason in zip(copies, self._refs.reasons([copy.key for copy in copies]), strict=True):
+            if reason is not None and reason.keeps:
                 if self.store.blobs.settle(copy, keep=True):
                     outcome.restored.add(copy.size)
             elif not self._due(str(copy.batch)):

@@ -9,7 +9,7 @@ parts and their bases. Whoever makes a stored form depend on other blobs names t
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import IntEnum
 
 from dreamlake.blobs import Blobs
@@ -63,9 +63,9 @@ class References:
     def reason(self, key: str) -> Reason | None:
         return self._reason(key, self._packed.get(key))
 
-    def reasons(self, keys: Iterable[str], shard: str) -> Iterator[Reason | None]:
-        """The reason of each of these keys, all of one shard."""
-        table = self._packed.table(shard)
+    def reasons(self, keys: Sequence[str]) -> Iterator[Reason | None]:
+        """The reason of each of these keys, which are all of one shard."""
+        table = self._packed.table(keys[0][:-62]) if keys else {}
         return (self._reason(key, table.get(bytes.fromhex(key[-64:]))) for key in keys)
 
     def _reason(self, key: str, found: int | None) -> Reason | None:
