@@ -60,7 +60,7 @@ def rely_on_recipe(blobs: Blobs, digest: str, size: int, *, resurrect: bool = Tr
 
 
 def rely_on_part(blobs: Blobs, key: str, size: int, *, resurrect: bool = True) -> list[str] | None:
-    """A part and every part that decoding it needs, each looked at; None when one is missing, or too many are needed."""
+    """A part and every part that decoding it needs, each looked at; None if one is missing or too many are needed."""
     found: dict[str, None] = {}
 
     def visit(key: str, size: int, left: int) -> bool:
