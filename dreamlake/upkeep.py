@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from dreamlake.lake import Lake
     from dreamlake.operations.collection import Collection
-    from dreamlake.operations.findings import Verification
+    from dreamlake.operations.findings import Finding, Verification
     from dreamlake.operations.repair import Repair
     from dreamlake.operations.usage import Link, Select, Stats, Usage
 
@@ -153,6 +153,12 @@ class Upkeep:
         return repair(
             self.store, deep=deep, lakes=others, twins=twins, folders=folders, dry_run=dry_run, progress=progress
         )
+
+    def check_session(self, key: SessionKey) -> list[Finding]:
+        """What is wrong with the folder of a session: removed, moved or copied by hand. Looks only."""
+        from dreamlake.operations.sessions_health import check_session
+
+        return check_session(self.store.ports.fs, self.root, key, cast("Lake", self).session_folder)
 
     def stats(self) -> Stats:
         """Totals: sessions, files, versions, plain and stored bytes."""

@@ -65,8 +65,9 @@ def _workspace(run: Run, workspace: str) -> None:
 
 
 def _session(run: Run, what: Address) -> None:
+    findings = run.lake.check_session(what.key)
     value = session_record(run, run.lake.info(what.key))
-    run.out.record(value)
+    run.out.record({**value, "findings": [finding.record() for finding in findings]})
     run.out.facts(
         [
             ("session", value["sessionId"]),
@@ -81,6 +82,8 @@ def _session(run: Run, what: Address) -> None:
             ("on disk", run.lake.session_folder(what.key)),
         ]
     )
+    for finding in findings if not run.out.as_json else ():  # there they stand in the record
+        run.out.note(finding.text())
 
 
 def _file(run: Run, what: Address) -> None:
