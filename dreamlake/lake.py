@@ -72,8 +72,9 @@ class Lake(Upkeep, Checkpoints):
 
     def sessions(self) -> list[SessionInfo]:
         """All sessions that exist, sorted by workspace and name."""
-        infos = (self.store.catalog.view(key).info for key in self.store.catalog.sessions())
-        return [info for info in infos if info.exists]
+        from dreamlake.operations.references import Sessions
+
+        return [fold.info for _, fold in Sessions(self.store) if fold.info.exists]  # few folds are open at a time
 
     def info(self, key: SessionKey) -> SessionInfo:
         """What is known of one session; ``exists`` is False for an unknown one."""
