@@ -13,7 +13,7 @@ from typing import Any
 from dreamlake.catalog import Committed
 from dreamlake.content.chunking import MIN_FILE
 from dreamlake.content.ingest import Coded, Form
-from dreamlake.content.presence import rely, rely_on_part
+from dreamlake.content.presence import rely, rely_on_part, rely_on_recipe
 from dreamlake.content.staging import Plain, stage_again
 from dreamlake.errors import ClaimRevoked, LakeError, NotFound
 from dreamlake.model import SessionKey, Version
@@ -146,11 +146,49 @@ def recode(store: Store, session: SessionKey, plain: Plain) -> bool:
         raise
 
 
+def drop_whole(store: Store, session: SessionKey, digest: str, size: int) -> bool:
+    """Remove the whole copy of a content that has a complete coded form; True if it is gone.
+
+    Whoever relied on the whole copy relies on the content, which collectors follow into its recipe; a collector that
+    looked for recipes before this one was there learns of its parts from the record that names them. The coded form
+    is looked at after the whole copy was hidden (a condemned part is brought back to life by that), and made durable.
+
+    Args:
+        session: where the record goes.
+    """
+    named = rely_on_recipe(store.blobs, digest, size, resurrect=False)
+    if named is None:
+        return False
+    batch = f"{store.ports.now():%Y%m%dT%H%M%SZ}-{store.ports.new_id()}"
+    claim = store.catalog.claim(session, named, [{"op": "noop"}])
+    copy = None
+    try:
+        copy = store.blobs.condemn(digest, batch)
+        found = rely_on_recipe(store.blobs, digest, size) if copy is not None else None
+        if copy is None or found is None or not set(found) <= set(named):
+            raise ClaimRevoked(f"the coded form of {digest} is not complete, or not as claimed")
+        store.blobs.barrier(found)
+        store.catalog.commit(claim)
+    except BaseException as error:
+        if copy is not None:
+            with contextlib.suppress(Exception):
+                store.blobs.settle(copy, keep=True)
+        with contextlib.suppress(Exception):
+            store.catalog.revoke(claim.token)
+        if isinstance(error, ClaimRevoked):
+            return False
+        raise
+    return store.blobs.settle(copy, keep=False)
+
+
 def _relies_on_gone(store: Store, coded: Coded) -> bool:
     """True if a part or base that was stored when the file was coded is no longer, or not as claimed.
 
+    Likewise if the recipe is no longer in hand: an earlier try has published it, and the look has not found it.
     Rare; the file is then stored whole instead.
     """
+    if coded.recipe.staged is None:
+        return True
     wanted = [(form.key, form.size) for form in coded.parts if form.staged is None]
     wanted += [base for form in coded.parts if form.staged is not None for base in form.bases]
     claimed = set(coded.keys())

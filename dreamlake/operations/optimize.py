@@ -4,7 +4,7 @@ Three steps, each safe beside uploads and collections, each resumable because it
 
 - *recode*: a checkpoint that is stored whole gets a coded form beside it;
 - *drop*: the whole copy of a content that has a complete coded form is condemned, and removed once the coded form was
-  seen live after that;
+  seen live after that, under a record that names it;
 - *rebase*: parts that need a base which nothing else refers to any more are stored without it, when that is smaller.
 """
 
@@ -23,7 +23,7 @@ from dreamlake.content.staging import Plain
 from dreamlake.errors import ClaimRevoked, Corrupt, LakeError, NotFound
 from dreamlake.model import SessionKey, Version, split_key
 from dreamlake.operations.coding import MAX_TRIED, Known, code
-from dreamlake.operations.commit import recode
+from dreamlake.operations.commit import drop_whole, recode
 from dreamlake.operations.context import Store
 from dreamlake.operations.references import Contents, Sessions
 
@@ -126,7 +126,7 @@ def _recode(
             return
         report.recoded += 1
         report.bytes_after += new_bytes
-    if drop_whole(store, digest, size):
+    if drop_whole(store, session, digest, size):
         report.dropped += 1
         report.bytes_before += whole
 
@@ -159,22 +159,6 @@ def _code_again(
         return None  # a collector or another upload was quicker: the next run tries again
     finally:
         plain.discard()
-
-
-def drop_whole(store: Store, digest: str, size: int) -> bool:
-    """Remove the whole copy of a content that has a complete coded form; True if it is gone.
-
-    Whoever relied on the whole copy relies on the content, which collectors follow into its recipe. The coded form is
-    looked at after the whole copy was hidden (a condemned part is brought back to life by that), and made durable.
-    """
-    batch = f"{store.ports.now():%Y%m%dT%H%M%SZ}-{store.ports.new_id()}"
-    copy = store.blobs.condemn(digest, batch)
-    if copy is None:
-        return False
-    keys = rely_on_recipe(store.blobs, digest, size)
-    if keys is not None:
-        store.blobs.barrier(keys)
-    return store.blobs.settle(copy, keep=keys is None) and keys is not None
 
 
 @dataclass

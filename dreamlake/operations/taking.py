@@ -54,7 +54,7 @@ class Taker:
         if start or not isinstance(end, int):
             return None
         check_size(end, self._store.max_file_bytes, key)
-        plain = self._coded(stream, end, key, None)
+        plain = self._coded(stream, end, key, stream)
         if plain is None:
             stream.seek(start)
         return plain
@@ -102,7 +102,7 @@ class Taker:
         limit = self._store.max_file_bytes
         return take(source, self._store.blobs, limit=limit, shown=shown, known=self._known, progress=self._progress)
 
-    def _coded(self, file: BinaryIO, size: int, key: str, source: str | bytes | None) -> Plain | None:
+    def _coded(self, file: BinaryIO, size: int, key: str, source: str | bytes | BinaryIO) -> Plain | None:
         coded = code(
             self._store,
             self._view,
