@@ -119,6 +119,14 @@ class Blobs(Protocol):
         """
         ...
 
+    def condemned(self) -> Iterator[Copy]:
+        """The condemned ones among ``copies``, found faster."""
+        ...
+
+    def copies_of(self, key: str) -> list[Copy]:
+        """All copies of one key, the live one first."""
+        ...
+
     def open_copy(self, copy: Copy) -> BinaryIO:
         """The stored bytes of exactly this copy. Raises ``NotFound`` when it is no longer there under this name."""
         ...
@@ -127,11 +135,11 @@ class Blobs(Protocol):
         """Hide the live copy from every later ``look`` (R4), atomically. None when there is no live copy."""
         ...
 
-    def settle(self, copy: Copy, *, keep: bool) -> bool:
+    def settle(self, copy: Copy, *, keep: bool, drop: bool = True) -> bool:
         """Finish exactly this condemned copy: live again, or gone for good (R6). False if it is not condemned now.
 
         A live copy is never replaced by a condemned one (it may have been published to heal it): then ``keep`` drops
-        the condemned copy as superfluous.
+        the condemned copy as superfluous, or with ``drop=False`` leaves it as it is and returns False.
         """
         ...
 

@@ -166,6 +166,28 @@ class FolderBlobs:
                 if is_key(key):
                     yield name, key, batch or None, stat
 
+    def condemned(self) -> Iterator[Copy]:
+        blobs = f"{self._root}/blobs"
+        for shard in sorted(self._fs.list(blobs)):
+            try:
+                names = [name for name in self._fs.list(f"{blobs}/{shard}") if "~" in name]
+            except (NotADirectoryError, FileNotFoundError):
+                continue
+            yield from self._named(f"{blobs}/{shard}", names)
+
+    def copies_of(self, key: str) -> list[Copy]:
+        path = self._path(key)
+        shard = path.rpartition("/")[0]
+        return list(self._named(shard, [key, *(name.rpartition("/")[2] for name in self._condemned(key))]))
+
+    def _named(self, shard: str, names: Iterable[str]) -> Iterator[Copy]:
+        for name in names:
+            key, _, batch = name.partition("~")
+            if is_key(key):
+                with contextlib.suppress(FileNotFoundError):
+                    stat = self._fs.lstat(f"{shard}/{name}")
+                    yield Copy(key, batch or None, stat.size, stat.sealed)
+
     def open_copy(self, copy: Copy) -> BinaryIO:
         path = self._path(copy.key)
         try:
@@ -182,7 +204,7 @@ class FolderBlobs:
         except FileNotFoundError:
             return None
 
-    def settle(self, copy: Copy, *, keep: bool) -> bool:
+    def settle(self, copy: Copy, *, keep: bool, drop: bool = True) -> bool:
         path = self._path(copy.key)
         condemned = f"{path}~{copy.batch}"
         try:
@@ -190,6 +212,8 @@ class FolderBlobs:
                 with contextlib.suppress(FileExistsError):
                     self._fs.rename_new(condemned, path)
                     return True
+                if not drop:
+                    return False
             self._fs.unlink(condemned)
         except FileNotFoundError:
             return False

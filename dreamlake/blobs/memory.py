@@ -92,6 +92,12 @@ class MemoryBlobs:
         for (key, batch), data in held:
             yield Copy(key, batch, len(data), batch is not None or key not in self.distrusted)
 
+    def condemned(self) -> Iterator[Copy]:
+        return (copy for copy in self.copies() if copy.batch is not None)
+
+    def copies_of(self, key: str) -> list[Copy]:
+        return sorted((copy for copy in self.copies() if copy.key == check_key(key)), key=lambda copy: copy.batch or "")
+
     def open_copy(self, copy: Copy) -> BinaryIO:
         with self._lock:
             data = self.held.get((copy.key, copy.batch))
@@ -107,8 +113,10 @@ class MemoryBlobs:
             self.held[key, batch] = data
             return Copy(key, batch, len(data))
 
-    def settle(self, copy: Copy, *, keep: bool) -> bool:
+    def settle(self, copy: Copy, *, keep: bool, drop: bool = True) -> bool:
         with self._lock:
+            if keep and not drop and (copy.key, None) in self.held:
+                return False
             data = self.held.pop((copy.key, copy.batch), None) if copy.batch is not None else None
             if data is not None and keep:
                 self.held.setdefault((copy.key, None), data)

@@ -6,19 +6,22 @@ but this package's: users, records and collection speak of X.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import BinaryIO
 
-from dreamlake.blobs import Blobs
+from dreamlake.blobs import Blobs, Copy
 from dreamlake.content import codecs, frame, recipe
 from dreamlake.content.recipe import GLUE, Recipe
 from dreamlake.errors import Corrupt, NotFound
 
 MAX_RECIPE_BYTES = 256 << 20
 _CACHED_BYTES = 96 << 20  # plain parts that one reader keeps
+_MAX_STORED = codecs.MAX_PART + frame.PREFIX_SIZE + frame.MAX_HEADER + 1  # one more than a part may have
 _HEAD = frame.PREFIX_SIZE + 4096  # of a stored part: enough for every header that this release writes
 
 
@@ -46,21 +49,42 @@ def read_recipe(blobs: Blobs, digest: str, size: int | None = None) -> Recipe:
 def part_head(blobs: Blobs, key: str) -> bytes:
     """The first stored bytes of a part, enough for ``codecs.base_of``. Raises ``NotFound``."""
     with blobs.open(key) as stream:
-        head = _up_to(stream, _HEAD)
-        if frame.is_framed(head) and len(head) == _HEAD:
-            head += _up_to(stream, frame.MAX_HEADER)
-        return head
+        return _head(stream)
+
+
+def _head(stream: BinaryIO) -> bytes:
+    head = _up_to(stream, _HEAD)
+    if frame.is_framed(head) and len(head) == _HEAD:
+        head += _up_to(stream, frame.MAX_HEADER)
+    return head
 
 
 def stored_part(blobs: Blobs, key: str) -> bytes:
     """All stored bytes of a part. Raises ``NotFound``."""
     with blobs.open(key) as stream:
-        return _up_to(stream, codecs.MAX_PART + frame.PREFIX_SIZE + frame.MAX_HEADER + 1)
+        return _up_to(stream, _MAX_STORED)
+
+
+def stored_copies(blobs: Blobs, key: str) -> Iterator[bytes]:
+    """The stored bytes of every copy of a part: copies may need different bases, and one may lead nowhere."""
+    for copy in blobs.copies_of(key):
+        with contextlib.suppress(NotFound), blobs.open_copy(copy) as stream:
+            yield _up_to(stream, _MAX_STORED)
+
+
+def copy_needs(blobs: Blobs, copy: Copy) -> list[tuple[str, int]]:
+    """Like ``part_needs``, of exactly this copy."""
+    with blobs.open_copy(copy) as stream:
+        return _needs_of(_head(stream))
 
 
 def part_needs(blobs: Blobs, key: str) -> list[tuple[str, int]]:
     """The parts (key, plain bytes) that a stored part needs for decoding. Raises ``NotFound`` or ``Corrupt``."""
-    found = codecs.base_of(part_head(blobs, key))
+    return _needs_of(part_head(blobs, key))
+
+
+def _needs_of(head: bytes) -> list[tuple[str, int]]:
+    found = codecs.base_of(head)
     if found is None:
         return []
     base = (found.key, found.size)
@@ -132,7 +156,10 @@ class Assembled:
 
     def _decode(self, number: int) -> bytes:
         wanted = self.recipe.parts[number]
-        return codecs.read_part(wanted.key, wanted.size, self._fetch)
+        return codecs.read_part(wanted.key, wanted.size, self._fetch, self._copies)
+
+    def _copies(self, key: str) -> Iterator[bytes]:
+        return stored_copies(self._blobs, key)
 
     def _fetch(self, key: str) -> bytes:
         try:

@@ -5,8 +5,9 @@ The codings themselves are in ``parts``; what other packages need of them is off
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from dreamlake.content.parts import (
     MAX_DEPTH,
@@ -22,7 +23,7 @@ from dreamlake.content.parts import (
     guess_width,
     part_key,
 )
-from dreamlake.errors import Corrupt
+from dreamlake.errors import Corrupt, NotFound
 
 __all__ = [
     "MAX_DEPTH",
@@ -46,25 +47,32 @@ MAX_READS = 4 * MAX_DEPTH  # blobs that reading one part may touch
 _KEPT = 3  # plain parts kept while a chain is read
 
 Fetch = Callable[[str], "bytes | memoryview"]
+Others = Callable[[str], "Iterable[bytes | memoryview]"]
 
 
-def read_part(key: str, size: int, fetch: Fetch) -> bytes:
+def _no_others(key: str) -> Iterable[bytes]:
+    return ()
+
+
+def read_part(key: str, size: int, fetch: Fetch, others: Others = _no_others) -> bytes:
     """The plain bytes of a part, proven by its key, with all the bases it needs.
 
     Args:
         key: the part; every base that its stored form names is read the same way.
         size: its plain bytes.
         fetch: key -> stored bytes.
+        others: key -> stored bytes of all copies there are: tried when what ``fetch`` gives leads nowhere, because
+            copies of one part may need different bases.
 
     Raises:
         Corrupt: damaged anywhere along the chain, or a chain deeper than MAX_DEPTH. Errors of ``fetch`` pass through.
     """
-    return bytes(_Chain(fetch).read(key, size, MAX_DEPTH).plain)
+    return bytes(_Chain(fetch, others).read(key, size, MAX_DEPTH).plain)
 
 
-def read_base(key: str, size: int, fetch: Fetch) -> Base:
+def read_base(key: str, size: int, fetch: Fetch, others: Others = _no_others) -> Base:
     """Like ``read_part``, with all that ``encode_part`` can use of an earlier version."""
-    return _Chain(fetch).read(key, size, MAX_DEPTH)
+    return _Chain(fetch, others).read(key, size, MAX_DEPTH)
 
 
 def shallow_base(key: str, size: int, head: Callable[[str], bytes | memoryview]) -> tuple[str, int]:
@@ -93,8 +101,8 @@ def shallow_base(key: str, size: int, head: Callable[[str], bytes | memoryview])
 class _Chain:
     """Reads a part with all it needs. Keeps the last plain parts, because before a base mostly stands its own base."""
 
-    def __init__(self, fetch: Fetch) -> None:
-        self._fetch = fetch
+    def __init__(self, fetch: Fetch, others: Others) -> None:
+        self._fetch, self._others = fetch, others
         self._kept: OrderedDict[str, Base] = OrderedDict()
         self._budget = MAX_READS
 
@@ -104,18 +112,34 @@ class _Chain:
         self._budget -= 1
         if left < 0 or self._budget < 0:
             raise Corrupt(f"more than {MAX_DEPTH} differences on top of each other at {key}", path=key)
+        try:
+            found = self._decode(self._fetch(key), key, size, left)
+        except (Corrupt, NotFound):
+            other = self._other(key, size, left)
+            if other is None:
+                raise
+            found = other
+        self._kept[key] = found
+        if len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return found
+
+    def _other(self, key: str, size: int, left: int) -> Base | None:
+        """From another copy of the part, whose bases may be others."""
+        for stored in self._others(key):
+            with contextlib.suppress(Corrupt, NotFound):
+                return self._decode(stored, key, size, left)
+        return None
+
+    def _decode(self, stored: bytes | memoryview, key: str, size: int, left: int) -> Base:
         bases: list[Base] = []
 
         def fetch_base(base_key: str, base_size: int) -> bytes | memoryview:
             bases.append(self.read(base_key, base_size, left - 1))
             return bases[-1].plain
 
-        plain = decode_part(self._fetch(key), size, fetch_base)
+        plain = decode_part(stored, size, fetch_base)
         if part_key(plain) != key:
             raise Corrupt(f"the part {key} does not have the content that its key promises", path=key)
         depth = max((base.depth + 1 for base in bases), default=0)
-        found = Base(key, plain, depth, Known(bases[0].key, bases[0].plain) if bases else None)
-        self._kept[key] = found
-        if len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
-        return found
+        return Base(key, plain, depth, Known(bases[0].key, bases[0].plain) if bases else None)

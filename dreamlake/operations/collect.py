@@ -18,6 +18,7 @@ from dreamlake.catalog import Pending
 from dreamlake.errors import LakeError
 from dreamlake.operations.collection import BRAKE_SHARE, Collection, Outcome, Tally
 from dreamlake.operations.context import Store
+from dreamlake.operations.forms import put_back
 from dreamlake.operations.marking import Marks
 from dreamlake.operations.packed import Packed
 from dreamlake.operations.references import PART, Reason
@@ -248,6 +249,8 @@ class _Run:
             self.marks.read_newer(session)
         if not PENDING_FIRST:
             self.marks.read_pending()
+        if self.report.parts:
+            self.marks.read_condemned()
 
     def _finish(self, rows: Rows) -> Outcome:
         return self._settle([Copy(key, self._batch, size) for key, size in rows])
@@ -263,7 +266,7 @@ class _Run:
         outcome = Outcome()
         for copy, reason in zip(copies, self._refs.reasons([copy.key for copy in copies]), strict=True):
             if reason is not None and reason.keeps:
-                if self.store.blobs.settle(copy, keep=True):
+                if put_back(self.store, copy):
                     outcome.restored.add(copy.size)
             elif not self._due(str(copy.batch)):
                 self._wait(copy, outcome)

@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 from dreamlake.blobs import Blobs, Copy, Proof
 from dreamlake.content import codecs, frame, reading, recipe
-from dreamlake.content.assembled import MAX_RECIPE_BYTES, stored_part
+from dreamlake.content.assembled import MAX_RECIPE_BYTES, stored_copies, stored_part
 from dreamlake.errors import LakeError, NotFound
 from dreamlake.operations.context import Store
 from dreamlake.operations.findings import Problem
@@ -95,7 +95,12 @@ def plain_part(blobs: Blobs, key: str, stream: BinaryIO) -> bytes:
     """The plain bytes of a part from one copy of it and whatever copies there are of its bases. Raises ``Corrupt``."""
     stored = _all(stream, codecs.MAX_PART + frame.PREFIX_SIZE + frame.MAX_HEADER + 1)
     size = frame.parse(stored, len(stored)).plain_size if frame.is_framed(stored) else len(stored)
-    return codecs.read_part(key, size, lambda wanted: stored if wanted == key else stored_part(blobs, wanted))
+    return codecs.read_part(
+        key,
+        size,
+        lambda wanted: stored if wanted == key else stored_part(blobs, wanted),
+        lambda wanted: () if wanted == key else stored_copies(blobs, wanted),  # of this one, only this copy counts
+    )
 
 
 def _all(stream: BinaryIO, limit: int) -> bytes:

@@ -10,8 +10,9 @@ import contextlib
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+from dreamlake.blobs import Copy
 from dreamlake.catalog.fold import Fold, Kept
-from dreamlake.content.assembled import recipe_key
+from dreamlake.content.assembled import copy_needs, recipe_key
 from dreamlake.errors import LakeError, NotFound, StateError, UnsupportedFormat
 from dreamlake.model import SessionKey
 from dreamlake.operations.collection import Collection, LetGo
@@ -22,6 +23,8 @@ from dreamlake.operations.references import PART, Contents, Reason, References, 
 from dreamlake.operations.retention import decisions, rules_of
 from dreamlake.ports import iso
 
+# Mutation switch (SPEC): False follows only the copy of a part that a reader would open first.
+FOLLOW_EVERY_COPY = True
 TRIM_IDS = 50_000  # versions a record
 
 
@@ -140,6 +143,34 @@ class Marks:
                 self._expand(digest, reason)
         if any(shard.startswith(PART) for shard in live.shards()):
             self._look_for_lost(live)
+
+    def read_condemned(self) -> None:
+        """Count what condemned copies of needed parts need, and what the live copies beside them need.
+
+        Copies of one part may need different bases, and a reference may rely on any of them. Bases may have such
+        copies, too: so this lists until it finds nothing new.
+        """
+        read: set[tuple[str, str | None]] = set()
+        new = FOLLOW_EVERY_COPY
+        while new:
+            new = False
+            for copy in self._store.blobs.condemned():
+                if copy.key.startswith(PART) and (copy.key, copy.batch) not in read and self.refs.keeps(copy.key):
+                    read.add((copy.key, copy.batch))
+                    reason = self.refs.reason(copy.key) or Reason.UNKNOWN
+                    for each in (copy, Copy(copy.key, None, 0)):
+                        new |= self._follow_copy(each, reason)
+
+    def _follow_copy(self, copy: Copy, reason: Reason) -> bool:
+        try:
+            bases = [base for base, _ in copy_needs(self._store.blobs, copy)]
+        except NotFound:
+            return False
+        except (LakeError, OSError) as error:
+            self._keep_every_part(f"the part {copy.key} cannot be read: {error}")
+            return True
+        self._follow(bases, reason)
+        return bool(bases)
 
     def parts_followed(self) -> list[str]:
         """Parts whose stored forms said which bases are needed."""

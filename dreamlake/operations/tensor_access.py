@@ -200,7 +200,7 @@ class _Beside(Assembled):
 
     def _decode(self, number: int) -> bytes:
         wanted = self.recipe.parts[number]
-        found = self._beside.take(wanted.key) or codecs.read_base(wanted.key, wanted.size, self._fetch)
+        found = self._beside.take(wanted.key) or codecs.read_base(wanted.key, wanted.size, self._fetch, self._copies)
         if found.before is not None:
             self._beside.put(Base(*found.before))
         return bytes(found.plain)

@@ -414,6 +414,33 @@ def test_a_condemned_copy_never_replaces_a_live_one(store):
     assert store.stored() == {(KEY, None): DATA}
 
 
+def test_a_condemned_copy_may_be_left_beside_a_live_one(store):
+    """Copies of one part may need different bases."""
+    publish(store.blobs)
+    copy = condemned(store.blobs)
+    publish(store.blobs)
+    assert not store.again().settle(copy, keep=True, drop=False)
+    assert store.stored() == {(KEY, None): DATA, (KEY, "b1"): DATA}
+    second = condemned(store.blobs, batch="b2")
+    assert store.again().settle(copy, keep=True, drop=False)
+    assert store.stored() == {(KEY, None): DATA, (KEY, "b2"): DATA}
+    assert store.again().settle(second, keep=False, drop=False)
+    assert store.stored() == {(KEY, None): DATA}
+
+
+def test_copies_of_one_key_and_condemned_ones_of_all(store):
+    other = publish(store.blobs, b"other")
+    publish(store.blobs)
+    assert store.again().copies_of(KEY) == [Copy(KEY, None, len(DATA))]
+    first = condemned(store.blobs)
+    assert store.again().copies_of(KEY) == [first]
+    publish(store.blobs)
+    assert store.again().copies_of(KEY) == [Copy(KEY, None, len(DATA)), first]
+    second = store.blobs.condemn(other, "b2")
+    assert sorted(store.again().condemned()) == sorted([first, second])
+    assert store.again().copies_of(digest(b"unknown")) == []
+
+
 def test_a_resurrection_never_replaces_a_live_copy(tmp_path):
     """Between an uploader's look and its resurrection somebody else publishes good bytes."""
     world = FolderBlobsWorld(tmp_path)

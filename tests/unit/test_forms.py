@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +19,14 @@ import pytest
 from safetensors.numpy import save
 from upkeep_support import OTHER, RUN, World, digest
 
-from dreamlake.content import reading
-from dreamlake.content.assembled import read_recipe, recipe_key
-from dreamlake.errors import ClaimRevoked, InvalidInput
+from dreamlake.content import codecs, reading
+from dreamlake.content.assembled import part_needs, read_recipe, recipe_key, stored_copies, stored_part
+from dreamlake.content.codecs import Base
+from dreamlake.errors import ClaimRevoked, Corrupt, InvalidInput
+from dreamlake.operations import forms, marking
 from dreamlake.operations.collect import collect
 from dreamlake.operations.context import Store
+from dreamlake.operations.forms import put_back
 from dreamlake.operations.marking import Marks
 from dreamlake.operations.optimize import optimize
 from dreamlake.operations.upload import Attributes, upload_file
@@ -143,3 +149,168 @@ def test_a_collection_that_surveyed_before_a_recode_learns_of_its_parts_when_the
     gc(world.open().store)
     assert recipe_key(digest(checkpoint(1))) in world.live() and digest(checkpoint(1)) not in world.live()
     check(world)
+
+
+class Gate:
+    """Somebody waits here until the test lets it go on."""
+
+    def __init__(self) -> None:
+        self._reached, self._open = threading.Event(), threading.Event()
+
+    def __call__(self, *args: Any, **options: Any) -> None:
+        self._reached.set()
+        assert self._open.wait(60)
+
+    def reached(self) -> None:
+        assert self._reached.wait(60)
+
+    def open(self) -> None:
+        self._open.set()
+
+
+def second(gate: Callable[..., None]) -> Callable[..., None]:
+    """Passes the first time, and calls the gate the second."""
+    calls: list[int] = []
+
+    def call(*args: Any, **options: Any) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            gate()
+
+    return call
+
+
+@contextmanager
+def collecting(world: World, *, catalog: dict[str, Any], blobs: dict[str, Any] | None = None) -> Iterator[Future[Any]]:
+    """A collection in a thread, with gates; it has ended when this ends."""
+    store = world.open().store
+    hooked = dataclasses.replace(
+        store, catalog=Hooked(store.catalog, **catalog), blobs=Hooked(store.blobs, **(blobs or {}))
+    )
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(gc, hooked)
+        yield run
+        run.result(60)
+
+
+def two_collections(world: World) -> str:
+    """A part is condemned as a difference to B, uploaded again as one to C, and then that is condemned, too.
+
+    Nobody dies and no claim is revoked. The first collection restores the first form, whose base it removes; the second
+    finds it in the place of the form that the upload relied on. Returns the key of the part.
+    """
+    base, other, data = checkpoint(1), checkpoint(2), checkpoint(3)
+    put(world, "/a.safetensors", base)
+    put(world, "/a.safetensors", data)
+    key = part_of(world, data)
+    assert [need for need, _ in part_needs(world.store.blobs, key)] == [part_of(world, base)]
+    world.delete("/")
+    claims_read, records_read, condemned = Gate(), Gate(), Gate()
+
+    def upload_again() -> None:
+        put(world, "/b.safetensors", other)
+        put(world, "/b.safetensors", data)
+        assert [need for need, _ in part_needs(world.store.blobs, key)] == [part_of(world, other)]
+        claims_read.open()
+        records_read.reached()
+
+    with collecting(world, catalog={"sessions": second(claims_read), "barrier": records_read}) as first:
+        claims_read.reached()
+        with collecting(world, catalog={"sessions": second(condemned)}, blobs={"copies": upload_again}):
+            condemned.reached()
+            records_read.open()
+            first.result(60)
+            check(world)
+            condemned.open()
+    check(world)
+    return key
+
+
+def test_two_collections_and_an_upload_that_codes_a_part_against_another_base(world: World) -> None:
+    key = two_collections(world)
+    gc(world.open().store)
+    check(world)
+    assert not world.condemned(), "what was given up is gone"
+    assert key in world.live()
+
+
+def test_a_condemned_form_that_is_given_up_for_any_live_one_is_noticed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forms, "KEEP_UNTIL_SERVED", False)
+    monkeypatch.setattr(marking, "FOLLOW_EVERY_COPY", False)
+    with pytest.raises(Corrupt):
+        two_collections(world)
+        check(world)
+
+
+# ---- copies of one part with different needs ------------------------------------------------------------------------
+
+
+def staged_part(world: World, plain: bytes, base: Base | None) -> tuple[str, Any]:
+    stager = world.store.blobs.stage()
+    coded = codecs.encode_part(plain, 4, base)
+    assert (coded.base is None) == (base is None)
+    for piece in coded.pieces:
+        stager.write(piece)
+    return codecs.part_key(plain), stager.finish()
+
+
+def publish_part(world: World, step: int, base: int | None = None) -> str:
+    """A part as ``weights(step)``, whole or as a difference to another."""
+    below = None if base is None else weights(base).tobytes()
+    against = None if below is None else Base(codecs.part_key(below), below)
+    key, staged = staged_part(world, weights(step).tobytes(), against)
+    world.store.blobs.publish(key, staged)
+    return key
+
+
+def plain_of(world: World, key: str) -> bytes:
+    blobs = world.store.blobs
+    size = VALUES * 4
+    return codecs.read_part(key, size, lambda k: stored_part(blobs, k), lambda k: stored_copies(blobs, k))
+
+
+def test_two_parts_that_came_to_need_each_other_read_from_the_copies_beside_them(world: World) -> None:
+    one, two = publish_part(world, 1), publish_part(world, 2)
+    condemned = [world.store.blobs.condemn(key, "b1") for key in (one, two)]
+    assert (publish_part(world, 1, 2), publish_part(world, 2, 1)) == (one, two)
+    assert plain_of(world, one) == weights(1).tobytes() and plain_of(world, two) == weights(2).tobytes()
+    for copy in condemned:
+        assert copy is not None
+        put_back(world.store, copy)
+    assert not world.condemned() and not part_needs(world.store.blobs, one)
+    assert plain_of(world, one) == weights(1).tobytes() and plain_of(world, two) == weights(2).tobytes()
+
+
+def test_a_condemned_copy_is_given_up_for_a_live_one_that_needs_nothing_or_the_same(world: World) -> None:
+    publish_part(world, 0)
+    for base in (None, 0):
+        key = publish_part(world, 1, 0)
+        copy = world.store.blobs.condemn(key, "b1")
+        assert copy is not None
+        publish_part(world, 1, base)
+        before = world.blob(key).stat().st_ino
+        assert put_back(world.store, copy)
+        assert not world.condemned() and world.blob(key).stat().st_ino == before
+        world.blob(key).unlink()
+
+
+def test_a_condemned_copy_stays_while_its_part_does_not_read(world: World) -> None:
+    bases = [publish_part(world, 0), publish_part(world, 2)]
+    key = publish_part(world, 1, 0)
+    copy = world.store.blobs.condemn(key, "b1")
+    assert copy is not None
+    publish_part(world, 1, 2)
+    for base in bases:
+        world.blob(base).unlink()
+    assert not put_back(world.store, copy)
+    assert key in world.condemned() and key in world.live()
+
+
+def test_a_copy_that_is_not_condemned_any_more_is_left_alone(world: World) -> None:
+    key = publish_part(world, 1)
+    copy = world.store.blobs.condemn(key, "b1")
+    assert copy is not None
+    assert put_back(world.store, copy) and key in world.live()
+    assert not put_back(world.store, copy) and key in world.live()
