@@ -24,7 +24,7 @@ def always(owner: object) -> bool:
 
 SYSTEMATIC = {
     # what is raced for                        people                             pre-emptions  lake and options
-    "hit against collection": ("up dele gc", 2, {"steps": "changes"}),
+    "hit against collection": ("up dele gc", 2, {}),
     "hit against collection, every call": ("up gc", 2, {"lake": "dead"}),
     "hit against collection, deeper": ("up gc", 3, {"lake": "dead", "steps": "changes"}),
     "hit on garbage, two collectors": ("again gc1 gc2", 2, {"lake": "garbage", "steps": "changes"}),
