@@ -171,6 +171,7 @@ def test_ctrl_c_leaves_nothing_half_made(cli: Cli) -> None:
         time.sleep(0.02)
     assert list(scratch.glob("*.blob"))
     process.send_signal(signal.SIGINT)
+    process.wait(timeout=60)  # before the end of its input: only the signal can end it
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, b"", b"dreamlake: interrupted\n")
     assert list(scratch.iterdir()) == [] and list((cli.root / ".dreamlake/pending").iterdir()) == []
