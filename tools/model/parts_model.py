@@ -1,0 +1,386 @@
+"""A lake of contents, recipes, parts and bases, small enough to explore every state that anybody can bring it into.
+
+A **key** has at most one live copy, and condemned copies under the name of the batch that hid them. Each copy has a
+**form**, which says what the copy needs before anybody can read it: a whole content or part needs nothing, a recipe
+needs its parts, a difference its base. Keys and forms are written ``X`` (the content X stored whole), ``rX:P`` (the
+recipe of X, over part P), ``P`` (a part stored so that it needs nothing), ``P:B`` (P as a difference to B).
+
+A **reference** is a record that is pending, committed or deleted, and names keys. Who does what with all these is in
+``uploads``, ``optimizers`` and ``collectors``; here are the state, the environment (claims revoked and records deleted
+at any moment) and the invariants. A process that dies is one that never takes another step, so that deaths need no
+steps of their own.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+ABSENT, PENDING, COMMITTED, DELETED = range(4)
+_STATUS = ("-", "claimed", "committed", "deleted")
+NOTHING = -1  # the content of a record that refers to none
+
+Copies = tuple[int, tuple[tuple[int, int], ...]]  # of one key: form of the live copy or 0, (batch, form) of the others
+
+
+class Dead(NamedTuple):
+    """What is left of a process that died."""
+
+    at: str = "dead"
+
+
+DEAD = Dead()
+
+
+class State(NamedTuple):
+    """Everything that there is.
+
+    Attributes:
+        live: form of each key's live copy, 0 where there is none.
+        condemned: (key, batch, form), sorted.
+        refs: of each reference its status and the keys that it names, as bits.
+        procs: what each process knows.
+        disk: of each key, all that a power cut may leave of it; empty when power is not modelled.
+        logs: likewise, of each reference, its status.
+    """
+
+    live: tuple[int, ...]
+    condemned: tuple[tuple[int, int, int], ...]
+    refs: tuple[tuple[int, int], ...]
+    procs: tuple[Any, ...]
+    disk: tuple[frozenset[Copies], ...] = ()
+    logs: tuple[frozenset[int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The protocol has all of them; each False is a mutation that must be noticed."""
+
+    look_at_parts: bool = True  # a hit on a recipe is no hit on its parts
+    look_at_bases: bool = True  # a hit on a difference is no hit on its base
+    look_at_own_recipe: bool = True  # what an earlier try has published is looked at again, too
+    flat_claims: bool = True  # a claim names recipe, parts and bases, not only the content
+    name_bases: bool = True  # a claim names the bases of what it is going to publish
+    follow_new: bool = True  # a recheck follows the parts that new records name
+    whole_replaces_only: bool = True  # a difference is published only where no copy is
+    parts_before_recipe: bool = True
+    form_barrier: bool = True  # a collector makes the forms that it relied on durable before it removes
+    hit_barrier: bool = True  # what a record relies on is durable before its commit, hit or miss
+    look_before_drop: bool = True  # a whole copy is dropped after a look at the coded form that follows condemning
+    claim_before_drop: bool = True  # ... under a claim that names the coded form
+    log_barrier: bool = True  # a record is durable before it is acknowledged
+    adopt: bool = True  # a collector settles what earlier ones have left condemned
+    rebase_to_whole: bool = True  # a part is only ever rewritten into a form that needs nothing
+    keep_better: bool = True  # a condemned copy is never given up for a live one that needs more than it does
+    read_every_copy: bool = True  # a reader whose copy leads nowhere tries the others
+    follow_every_copy: bool = True  # a collector follows what all copies of a part need, not only the first
+
+
+class Actor(Protocol):
+    """One process: ``slot`` is its place in ``State.procs``, ``ref`` the reference that it makes, if any."""
+
+    name: str
+    slot: int
+    ref: int | None
+
+    def settle_in(self, lake: Lake) -> int | None:
+        """Look up keys and forms. Returns what the reference that it makes refers to; None when it makes none."""
+        ...
+
+    def start(self) -> Any: ...
+
+    def steps(self, lake: Lake, state: State) -> Iterator[tuple[str, State]]: ...
+
+
+class Lake:
+    """The world of one exploration.
+
+    Args:
+        forms: every form that may exist, such as "X rX:P P P:B B".
+        live: forms that are live in the beginning.
+        condemned: forms that an earlier collection left condemned.
+        refs: contents that are referenced in the beginning.
+        actors: the processes.
+        depth: bases that may be decoded one after the other.
+        revoke: claims may be revoked at any moment, also those of the living.
+        mortal: whose claim is revoked has died: nothing is ever revoked that somebody still works on.
+        delete: the references of the beginning may be deleted at any moment.
+        power: the power may go off at any moment.
+        clean: judge what one clean collection would leave, in every state (I7).
+        coarse: a look at a part and the reading of what it needs are one step.
+    """
+
+    def __init__(
+        self,
+        forms: str,
+        live: str,
+        actors: Sequence[Actor],
+        *,
+        condemned: str = "",
+        refs: str = "",
+        depth: int = 2,
+        revoke: bool = True,
+        delete: bool = True,
+        power: bool = False,
+        clean: bool = False,
+        coarse: bool = False,
+        mortal: bool = False,
+        rules: Rules | None = None,
+    ) -> None:
+        self.rules = rules or Rules()
+        self.actors = list(actors)
+        self.depth, self.revoke, self.delete, self.power = depth, revoke, delete, power
+        self.clean, self.coarse, self.mortal = clean, coarse, mortal
+        names = [name.partition(":")[0] for name in forms.split()]
+        self.keys = list(dict.fromkeys(names))
+        self.form_names = ["", *forms.split()]
+        self.form_key = [-1, *(self.key(name) for name in names)]
+        self.needs: list[tuple[int, ...]] = [()]
+        for form in forms.split():
+            self.needs.append(tuple(self.key(base) for base in form.partition(":")[2].split("+") if base))
+        recipes = [name for name in self.keys if name[0] == "r"]
+        self.recipe = {self.key(name[1:]): self.key(name) for name in recipes}
+        self.content = {recipe: content for content, recipe in self.recipe.items()}
+        self.contents = [self.key(name) for name in refs.split()]
+        self.initial = len(self.contents)
+        for slot, actor in enumerate(self.actors):
+            actor.slot = slot
+            about = actor.settle_in(self)
+            if about is not None:
+                actor.ref = len(self.contents)
+                self.contents.append(about)
+        self._first = self._state(live, condemned)
+        self._clean_known: dict[Any, str | None] = {}
+
+    def key(self, name: str) -> int:
+        return self.keys.index(name)
+
+    def form(self, name: str) -> int:
+        return self.form_names.index(name)
+
+    def whole_form(self, key: int) -> int:
+        """The form of a key that needs nothing."""
+        return self.form(self.keys[key])
+
+    def bits(self, keys: Iterable[int]) -> int:
+        mask = 0
+        for key in keys:
+            mask |= 1 << key
+        return mask
+
+    def keys_in(self, mask: int) -> list[int]:
+        return [key for key in range(len(self.keys)) if mask >> key & 1]
+
+    def is_part(self, key: int) -> bool:
+        return key not in self.recipe and key not in self.content
+
+    def _state(self, live: str, condemned: str) -> State:
+        forms = [0] * len(self.keys)
+        for name in live.split():
+            forms[self.form_key[self.form(name)]] = self.form(name)
+        hidden = tuple(sorted((self.form_key[self.form(name)], 0, self.form(name)) for name in condemned.split()))
+        state = State(tuple(forms), hidden, (), ())
+        refs = [(COMMITTED, self.closure(state, 1 << content)) for content in self.contents[: self.initial]]
+        refs += [(ABSENT, 0)] * (len(self.contents) - self.initial)
+        state = state._replace(refs=tuple(refs), procs=tuple(actor.start() for actor in self.actors))
+        if self.power:
+            disk = tuple(frozenset([self.copies(state, key)]) for key in range(len(self.keys)))
+            state = state._replace(disk=disk, logs=tuple(frozenset([status]) for status, _ in refs))
+        return state
+
+    # ---- what there is -------------------------------------------------------------------------------------------
+
+    def copies(self, state: State, key: int) -> Copies:
+        return state.live[key], tuple((batch, form) for k, batch, form in state.condemned if k == key)
+
+    def all_copies(self, state: State) -> list[Copies]:
+        return [self.copies(state, key) for key in range(len(self.keys))]
+
+    def opened(self, state: State, key: int) -> int:
+        """The form that a reader gets: of the live copy, else of the first condemned one; 0 when there is none."""
+        live, others = self.copies(state, key)
+        return live or (others[0][1] if others else 0)
+
+    def closure(self, state: State, mask: int) -> int:
+        """These keys, and all that reading them may touch."""
+        waiting, found = self.keys_in(mask), 0
+        while waiting:
+            key = waiting.pop()
+            if found >> key & 1:
+                continue
+            found |= 1 << key
+            if key in self.recipe and self.opened(state, self.recipe[key]):
+                waiting.append(self.recipe[key])
+            waiting += self.needs[self.opened(state, key)]
+        return found
+
+    def readable(self, copies: Sequence[Copies], content: int) -> bool:
+        """True if a reader gets the content, whichever condemned copies it finds first."""
+        if copies[content][0] or copies[content][1]:
+            return True
+        recipe = self.recipe.get(content)
+        return recipe is not None and self._decodes(copies, recipe, self.depth + 1)
+
+    def readable_part(self, state: State, key: int) -> bool:
+        return self._decodes(self.all_copies(state), key, self.depth)
+
+    def _decodes(self, copies: Sequence[Copies], key: int, left: int) -> bool:
+        live, others = copies[key]
+        hidden = [form for _, form in others]
+        if self.rules.read_every_copy:
+            forms = [*([live] if live else []), *hidden]
+            return any(self._form_decodes(copies, form, left) for form in forms)
+        forms = [live] if live else hidden
+        return bool(forms) and all(self._form_decodes(copies, form, left) for form in forms)
+
+    def _form_decodes(self, copies: Sequence[Copies], form: int, left: int) -> bool:
+        needs = self.needs[form]
+        return not needs or (left > 0 and all(self._decodes(copies, key, left - 1) for key in needs))
+
+    # ---- what may happen -----------------------------------------------------------------------------------------
+
+    def start(self) -> State:
+        return self._first
+
+    def steps(self, state: State) -> Iterator[tuple[str, State]]:
+        for number, (status, _) in enumerate(state.refs):
+            if status == PENDING and self.revoke:
+                after = self.with_ref(state, number, ABSENT, 0)
+                if self.mortal:
+                    slot = next(actor.slot for actor in self.actors if actor.ref == number)
+                    procs = list(after.procs)
+                    procs[slot] = DEAD
+                    after = after._replace(procs=tuple(procs))
+                yield f"claim {self.ref_name(number)} revoked", self.note(state, after)
+            if status == COMMITTED and self.delete and number < self.initial:
+                after = self.with_ref(state, number, DELETED, state.refs[number][1])
+                yield f"record {self.ref_name(number)} deleted", self.note(state, after)
+        for actor in self.actors:
+            if state.procs[actor.slot] is DEAD:
+                continue
+            for label, after in actor.steps(self, state):
+                yield f"{actor.name}: {label}", self.note(state, after)
+
+    def note(self, before: State, after: State) -> State:
+        """Remember what a power cut may take back."""
+        if not self.power:
+            return after
+        disk, logs = list(after.disk), list(after.logs)
+        if before.live != after.live or before.condemned != after.condemned:
+            for key in range(len(self.keys)):
+                copies = self.copies(after, key)
+                if copies != self.copies(before, key):
+                    disk[key] |= {copies}
+        for number, (old, new) in enumerate(zip(before.refs, after.refs, strict=True)):
+            if old[0] != new[0]:
+                logs[number] |= {new[0]}
+        return after._replace(disk=tuple(disk), logs=tuple(logs))
+
+    def synced(self, state: State, mask: int) -> State:
+        """The shards of these keys made durable."""
+        if not self.power:
+            return state
+        disk = [
+            frozenset([self.copies(state, key)]) if mask >> key & 1 else found for key, found in enumerate(state.disk)
+        ]
+        return state._replace(disk=tuple(disk))
+
+    def logs_synced(self, state: State, numbers: Iterable[int]) -> State:
+        if not self.power:
+            return state
+        logs = list(state.logs)
+        for number in numbers:
+            logs[number] = frozenset([state.refs[number][0]])
+        return state._replace(logs=tuple(logs))
+
+    def with_ref(self, state: State, number: int, status: int, mask: int) -> State:
+        refs = list(state.refs)
+        refs[number] = (status, mask)
+        return state._replace(refs=tuple(refs))
+
+    def with_live(self, state: State, key: int, form: int) -> State:
+        live = list(state.live)
+        live[key] = form
+        return state._replace(live=tuple(live))
+
+    def condemn(self, state: State, key: int, batch: int) -> State:
+        hidden = tuple(sorted([*state.condemned, (key, batch, state.live[key])]))
+        return self.with_live(state, key, 0)._replace(condemned=hidden)
+
+    def without(self, state: State, copy: tuple[int, int, int]) -> State:
+        return state._replace(condemned=tuple(other for other in state.condemned if other != copy))
+
+    def look(self, state: State, key: int, resurrect: bool) -> list[tuple[str, State, bool]]:
+        """Every outcome of one look: what happens, the state after it, and whether it was a hit."""
+        name = self.keys[key]
+        if state.live[key]:
+            return [(f"look at {name}: {self.form_names[state.live[key]]} is live", state, True)]
+        found = [copy for copy in state.condemned if copy[0] == key] if resurrect else []
+        if not found:
+            return [(f"look at {name}: missing", state, False)]
+        back = []
+        for copy in found:
+            label = f"look at {name}: {self.form_names[copy[2]]}~{copy[1]} resurrected"
+            back.append((label, self.with_live(self.without(state, copy), key, copy[2]), True))
+        return back
+
+    # ---- what must hold ------------------------------------------------------------------------------------------
+
+    def wrong(self, state: State) -> str | None:
+        for number, (status, _) in enumerate(state.refs):
+            content = self.contents[number]
+            if content == NOTHING:
+                continue
+            if status == COMMITTED and not self.readable(self.all_copies(state), content):
+                return f"I1: {self.keys[content]} of {self.ref_name(number)} cannot be read"
+            if self.power and COMMITTED in state.logs[number]:
+                for copies in itertools.product(*state.disk):
+                    if not self.readable(copies, content):
+                        return f"I1 after a power cut: {self.keys[content]} of {self.ref_name(number)} cannot be read"
+        if self.power:
+            for actor in self.actors:
+                acknowledged = actor.ref is not None and state.procs[actor.slot].at == "done"
+                if actor.ref is not None and acknowledged and not state.logs[actor.ref] <= {COMMITTED, DELETED}:
+                    return f"I4 after a power cut: {self.ref_name(actor.ref)} was acknowledged and is gone"
+        return self._not_clean(state) if self.clean else None
+
+    def _not_clean(self, state: State) -> str | None:
+        """I7: when all others have ended, one collection leaves exactly what is referenced."""
+        refs = tuple((status, mask) if status >= COMMITTED else (ABSENT, 0) for status, mask in state.refs)
+        bare = state._replace(refs=refs, procs=(), disk=(), logs=())
+        if bare not in self._clean_known:
+            self._clean_known[bare] = self._clean_up(bare)
+        return self._clean_known[bare]
+
+    def _clean_up(self, state: State) -> str | None:
+        from tools.model.collectors import Collector
+
+        after = state
+        for batch in (90, 91):  # a second one when the first stored a part anew: its base is free only then
+            cleaner = Collector(batch)
+            cleaner.slot = 0
+            after = after._replace(procs=(cleaner.start(),))
+            while after.procs[0].at != "done":
+                after = next(iter(cleaner.steps(self, after)))[1]
+        referenced = [self.contents[n] for n, (status, _) in enumerate(after.refs) if status == COMMITTED]
+        wanted = self.closure(after, self.bits(content for content in referenced if content != NOTHING))
+        there = self.bits(key for key, form in enumerate(after.live) if form)
+        if after.condemned:
+            return f"I7: {self.show(after)} still condemned after a clean collection"
+        if there & ~wanted:
+            return f"I7: {[self.keys[k] for k in self.keys_in(there & ~wanted)]} left after a clean collection"
+        return None
+
+    # ---- for people ----------------------------------------------------------------------------------------------
+
+    def ref_name(self, number: int) -> str:
+        content = self.contents[number]
+        return f"r{number}({'noop' if content == NOTHING else self.keys[content]})"
+
+    def show(self, state: State) -> str:
+        copies = [self.form_names[form] for form in state.live if form]
+        copies += [f"{self.form_names[form]}~{batch}" for _, batch, form in state.condemned]
+        refs = [f"{self.ref_name(n)} {_STATUS[status]}" for n, (status, _) in enumerate(state.refs) if status]
+        return f"{' '.join(copies) or 'nothing'} | {', '.join(refs)}"
