@@ -9,8 +9,9 @@ import pytest
 from tools.model import __main__ as command
 from tools.model import runs
 from tools.model.explorer import explore
-from tools.model.parts_model import Lake, Rules
+from tools.model.parts_model import Lake
 from tools.model.runs import BIG, HOLDS, MUTATIONS, Run
+from tools.model.state import Rules
 
 ALL = [*HOLDS, *MUTATIONS, *BIG]
 

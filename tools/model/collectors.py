@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tools.model.parts_model import COMMITTED, DELETED, NOTHING, PENDING, Lake, State
+from tools.model.parts_model import Lake
+from tools.model.state import COMMITTED, DELETED, NOTHING, PENDING, State
 from tools.model.uploads import Steps, put
 
 

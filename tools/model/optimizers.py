@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from tools.model.parts_model import ABSENT, COMMITTED, NOTHING, PENDING, Lake, State
+from tools.model.parts_model import Lake
+from tools.model.state import ABSENT, COMMITTED, NOTHING, PENDING, State
 from tools.model.uploads import LOOK, Maker, Steps, Up, Uploader, Walk, advance
 
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from tools.model.collectors import Collector
 from tools.model.optimizers import Dropper, Rebaser, Recoder
-from tools.model.parts_model import Actor, Lake, Rules
+from tools.model.parts_model import Actor, Lake
+from tools.model.state import Rules
 from tools.model.uploads import Uploader
 
 ONE = "X rX:P P P:B B"

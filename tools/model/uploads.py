@@ -9,7 +9,8 @@ import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tools.model.parts_model import ABSENT, COMMITTED, PENDING, Lake, State
+from tools.model.parts_model import Lake
+from tools.model.state import ABSENT, COMMITTED, PENDING, State
 
 Steps = Iterator[tuple[str, State]]
 LOOK, READ, LEAVE = range(3)  # what comes next for a key on a walk
