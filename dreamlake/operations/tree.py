@@ -53,7 +53,12 @@ def find_state(view: Fold, reference: str) -> FileState | None:
     """The file that a path or an id of its newest version names, deleted or not."""
     if is_root(reference):
         return None
-    state = view.file_at(parse_key(reference))
+    try:
+        state = view.file_at(parse_key(reference))
+    except InvalidInput:
+        if split_reference(reference)[1] is None:
+            raise
+        state = None  # a path may be as long as a name can be, and an alias after it
     if state is not None and state.versions:
         return state
     found = view.file_with(reference)

@@ -256,6 +256,7 @@ def test_text_about_a_file_comes_back(
 @given(name=TEXT)
 @example(name="v1")
 @example(name="best")
+@example(name="é" * 128)
 def test_alias(place: Path, files: Files, name: str) -> None:
     try:
         files.alias("/m/kept", name)
@@ -263,8 +264,10 @@ def test_alias(place: Path, files: Files, name: str) -> None:
         assert "alias" in str(error)
         assert files.aliases("/m/kept") == {}
         return
-    assert files.aliases("/m/kept") == {name: 1}
-    assert files.read_bytes(f"/m/kept@{name}") == b"kept"
-    with Session("s", "w", local_path=place / "inner/lake") as again:
-        assert again.files().read_bytes(f"/m/kept@{name}") == b"kept"
-    files.alias("/m/kept", name, remove=True)
+    try:
+        assert files.aliases("/m/kept") == {name: 1}
+        assert files.read_bytes(f"/m/kept@{name}") == b"kept"
+        with Session("s", "w", local_path=place / "inner/lake") as again:
+            assert again.files().read_bytes(f"/m/kept@{name}") == b"kept"
+    finally:
+        files.alias("/m/kept", name, remove=True)

@@ -288,6 +288,18 @@ def test_names_with_at_signs(files):
         files.get("/m/a@worst")
 
 
+@pytest.mark.parametrize(("name", "alias"), [("x" * 255, "best"), ("a", "é" * 128), ("é" * 127, "日" * 128)])
+def test_long_names_with_long_aliases(files, name, alias):
+    files.upload(b"old", filename=name, path="/m")
+    files.upload(b"new", filename=name, path="/m")
+    files.alias(f"/m/{name}@v1", alias)
+    assert files.read_bytes(f"/m/{name}@{alias}") == files.read_bytes(f"m/{name}@v1") == b"old"
+    with pytest.raises(NotFound, match="has no 'v3'; it has v1, v2"):
+        files.get(f"/m/{name}@v3")
+    with pytest.raises(InvalidInput, match="the limit is 255"):
+        files.get(f"/m/{name}{'y' * 255}@v1")
+
+
 def test_a_path_that_looks_like_an_id(files):
     record = files.upload(b"a", filename="a")
     files.upload(b"odd", filename=record["id"])
