@@ -150,7 +150,7 @@ class Checkpoint:
         self._path = path or "a checkpoint"
         try:
             if path is not None:
-                uri = f"file:{quote(path)}?mode=ro&immutable=1"
+                uri = f"file:{quote(os.fsencode(path))}?mode=ro&immutable=1"
                 self._db = sqlite3.connect(uri, uri=True, check_same_thread=False)
             else:
                 self._db = sqlite3.connect(":memory:", check_same_thread=False)

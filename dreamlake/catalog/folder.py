@@ -82,7 +82,7 @@ class FolderCatalog:
         self._fs.write(scratch, records.encode(record))
         try:
             self._fs.rename(scratch, self._pending(token))
-        except OSError as error:
+        except BaseException as error:
             with contextlib.suppress(OSError):
                 self._fs.unlink(scratch)
             if isinstance(error, FileNotFoundError):

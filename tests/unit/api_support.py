@@ -109,7 +109,7 @@ class FailingFs:
         """.split()  # noqa: SIM905 - as a list it would fill a column
     )
 
-    def __init__(self, code: int = errno.ENOSPC) -> None:
+    def __init__(self, code: int | type[BaseException] = errno.ENOSPC) -> None:
         self._fs, self._code = OsFs(), code
         self.failing: int | None = None
         self.forever = True
@@ -118,7 +118,7 @@ class FailingFs:
     def _count(self, path: str) -> None:
         self.calls += 1
         if self.failing is not None and (self.calls == self.failing or (self.forever and self.calls > self.failing)):
-            raise OSError(self._code, os.strerror(self._code), path)
+            raise OSError(self._code, os.strerror(self._code), path) if isinstance(self._code, int) else self._code
 
     def __getattr__(self, name: str) -> Any:
         call = getattr(self._fs, name)

@@ -1084,6 +1084,34 @@ def test_full_disk_at_every_step(root, here, monkeypatch, what, code):
     assert failed >= 5
 
 
+@pytest.mark.parametrize("what", ["small", "large", "checkpoint", "folder", "update"])
+def test_interrupted_at_every_step(root, here, monkeypatch, what):
+    action = uploads(here)[what]
+    fs = FailingFs(KeyboardInterrupt)
+    fs.forever = False
+    monkeypatch.setattr("dreamlake.lake.Ports", lambda: Ports(fs=fs))
+    steps = 1
+    while True:
+        with Session(f"s{steps}", "w", local_path=root) as session:
+            files = session.files()
+            files.upload(b"old", filename="old")
+            fs.calls, fs.failing = 0, steps
+            try:
+                action(files)
+            except KeyboardInterrupt:
+                pass
+            else:
+                break
+            finally:
+                fs.failing = None
+            assert scratch(root) == []
+            assert all(files.read_bytes(record) is not None for record in files.list())
+            action(files)
+            assert all(files.read_bytes(record) is not None for record in files.list())
+        steps += 1
+    assert steps > 5
+
+
 @pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/bin/mount"), reason="needs the right to mount")
 def test_a_really_full_disk(here, tmp_path):
     mount = tmp_path / "small-disk"

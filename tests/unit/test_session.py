@@ -545,6 +545,40 @@ def test_decorated_method(root):
     assert trainer.run() == (trainer, "w/s")
 
 
+PLACES = [
+    "sp ace",
+    "ü",
+    "a?b#c%41&x=1",
+    "x;y'\"z",
+    "line\nbreak",
+    "~",
+    "-dash",
+    "x" * 200,
+    os.fsdecode(b"\xff\xfe"),
+    "deep/er",
+]
+
+
+@pytest.mark.parametrize("place", PLACES, ids=range(len(PLACES)))
+def test_a_lake_may_be_anywhere(tmp_path, place):
+    if sys.platform == "darwin" and "\udcff" in place:
+        pytest.skip("names are text there")
+    (tmp_path / "many").mkdir()
+    for number in range(600):  # enough for a checkpoint
+        (tmp_path / f"many/{number}").write_bytes(b"%d" % (number % 3))
+    root = os.path.join(tmp_path, place)
+    with Session("s", "w", local_path=root) as made:
+        fill(made)
+        made.files().upload(tmp_path / "many", path="/many")
+        made.files().delete("/many/1")
+    with Session("s", "w", local_path=root) as made:
+        assert made.files().read_bytes("x") == b"x"
+        assert len(made.files().list()) == 600
+        assert made._need_open().store.catalog.view(made._key).base is not None  # the checkpoint is found and used
+        made.files().download("x", os.path.join(root, "out"))
+    assert open_lake(root).materialize("w/s").placed == 600
+
+
 # ---- session.json ------------------------------------------------------------------------------------------------
 
 

@@ -216,7 +216,7 @@ def test_extra_files_everywhere_are_ignored(root):
     sid = SessionKey("w", "s").sid
     store = root / ".dreamlake"
     for place in (
-        "sessions/not-a-session", f"sessions/{sid}/log/x", f"sessions/{sid}/log/0/notes", f"sessions/{sid}/ckpt/9.sqlite",
+        "sessions/not-a-session", f"sessions/{sid}/log/x", f"sessions/{sid}/log/0/x", f"sessions/{sid}/ckpt/9.sqlite",
         "blobs/README", "blobs/zz", "pending/note.txt", "tmp/old", "cache/old.json", "something-else",
     ):  # fmt: skip
         (store / place).parent.mkdir(exist_ok=True)
