@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,8 +14,23 @@ def paused_gc() -> Iterator[None]:
     if not gc.isenabled():
         yield
         return
+    global _paused
+    _paused = True
     gc.disable()
     try:
         yield
     finally:
         gc.enable()
+        _paused = False
+
+
+_paused = False
+
+
+def _go_on() -> None:
+    """In a forked child: the thread that paused the collector is not there to let it go on."""
+    if _paused:
+        gc.enable()
+
+
+os.register_at_fork(after_in_child=_go_on)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import inspect
 import json
 import multiprocessing
@@ -22,6 +23,7 @@ from api_support import PACKAGE_ROOT, FailingFs, FoldingFs, scratch, tree
 
 import dreamlake
 from dreamlake import InvalidInput, InvalidType, NotFound, Session, StateError, dreamlake_session, open_lake
+from dreamlake.bulk import paused_gc
 from dreamlake.ports import Ports
 
 
@@ -943,6 +945,24 @@ def test_fork_in_the_middle(root):
     assert sorted(numbers) == list(range(len(numbers)))
     assert len(made.parameters().get()) == 12
     made.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("enabled", [True, False])
+def test_fork_while_garbage_collection_is_paused(enabled):
+    """By a listing in another thread: the child collects again, unless its user had turned that off."""
+    if not enabled:
+        gc.disable()
+    try:
+        with paused_gc():
+            assert not gc.isenabled()
+            child = os.fork()
+            if child == 0:
+                os._exit(7 if gc.isenabled() else 8)
+        assert gc.isenabled() == enabled
+    finally:
+        gc.enable()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == (7 if enabled else 8)
 
 
 CREATOR = """
