@@ -37,7 +37,7 @@ def read_recipe(blobs: Blobs, digest: str, size: int | None = None) -> Recipe:
     """
     key = recipe_key(digest)
     with blobs.open(key) as stream:
-        stored = _up_to(stream, MAX_RECIPE_BYTES + 1)
+        stored = frame.read_up_to(stream, MAX_RECIPE_BYTES + 1)
     if len(stored) > MAX_RECIPE_BYTES:
         raise Corrupt(f"the recipe {key} has more than {MAX_RECIPE_BYTES:,} bytes", path=key)
     found = recipe.decode(stored)
@@ -53,23 +53,23 @@ def part_head(blobs: Blobs, key: str) -> bytes:
 
 
 def _head(stream: BinaryIO) -> bytes:
-    head = _up_to(stream, _HEAD)
+    head = frame.read_up_to(stream, _HEAD)
     if frame.is_framed(head) and len(head) == _HEAD:
-        head += _up_to(stream, frame.MAX_HEADER)
+        head += frame.read_up_to(stream, frame.MAX_HEADER)
     return head
 
 
 def stored_part(blobs: Blobs, key: str) -> bytes:
     """All stored bytes of a part. Raises ``NotFound``."""
     with blobs.open(key) as stream:
-        return _up_to(stream, _MAX_STORED)
+        return frame.read_up_to(stream, _MAX_STORED)
 
 
 def stored_copies(blobs: Blobs, key: str) -> Iterator[bytes]:
     """The stored bytes of every copy of a part: copies may need different bases, and one may lead nowhere."""
     for copy in blobs.copies_of(key):
         with contextlib.suppress(NotFound), blobs.open_copy(copy) as stream:
-            yield _up_to(stream, _MAX_STORED)
+            yield frame.read_up_to(stream, _MAX_STORED)
 
 
 def copy_needs(blobs: Blobs, copy: Copy) -> list[tuple[str, int]]:
@@ -166,12 +166,3 @@ class Assembled:
             return stored_part(self._blobs, key)
         except NotFound as error:
             raise Corrupt(f"part {key} of content {self.recipe.sha256} is missing", path=key) from error
-
-
-def _up_to(stream: object, count: int) -> bytes:
-    """At most ``count`` bytes from where a raw stream stands; raw reads may return less than they are asked for."""
-    read = stream.read  # type: ignore[attr-defined]
-    data: bytes = read(count) or b""
-    while len(data) < count and (more := read(count - len(data))):
-        data += more
-    return data

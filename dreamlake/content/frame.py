@@ -49,6 +49,7 @@ __all__ = [
     "prefix",
     "raw_header",
     "read_frame",
+    "read_up_to",
 ]
 
 MAGIC = b"\xd7DLake\r\n\x1a\n\x00\xf5"  # not ASCII or UTF-8; line ends and ^Z show transfers that mangle text
@@ -161,12 +162,12 @@ def read_frame(stored: BinaryIO, stored_size: int | None = None) -> Frame | None
     The stream is left at the first byte of the payload, or of the raw content. Raises like ``parse``.
     """
     stored.seek(0)
-    head = _read_up_to(stored, PREFIX_SIZE)
+    head = read_up_to(stored, PREFIX_SIZE)
     if not is_framed(head):
         stored.seek(0)
         return None
     if len(head) == PREFIX_SIZE:
-        head += _read_up_to(stored, min(MAX_HEADER, _FIELDS.unpack(head[: _FIELDS.size])[6]))
+        head += read_up_to(stored, min(MAX_HEADER, _FIELDS.unpack(head[: _FIELDS.size])[6]))
     frame = parse(head, stored_size)
     stored.seek(frame.payload_start)
     return frame
@@ -204,11 +205,13 @@ def _decode_header(text: bytes) -> Mapping[str, Any]:
     return header
 
 
-def _read_up_to(stored: BinaryIO, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        piece = stored.read(size - len(data))
-        if not piece:
-            break
-        data += piece
-    return data
+def read_up_to(stream: BinaryIO, limit: int) -> bytes:
+    """At most ``limit`` bytes from where a stream stands: a raw stream may give less at a time than it is asked for."""
+    data = stream.read(limit) or b""
+    if len(data) == limit:
+        return data
+    pieces, left = [data], limit - len(data)
+    while left and (piece := stream.read(left)):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)

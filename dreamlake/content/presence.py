@@ -38,7 +38,7 @@ def rely_on_recipe(blobs: Blobs, digest: str, size: int, *, resurrect: bool = Tr
 
     def prove(stream: BinaryIO) -> bool:
         try:
-            found = recipe.decode(stream.read(MAX_RECIPE_BYTES))
+            found = recipe.decode(frame.read_up_to(stream, MAX_RECIPE_BYTES))
         except ValueError:
             return False
         return found.sha256 == digest and found.size == size
@@ -88,7 +88,7 @@ def _part_proof(blobs: Blobs, key: str, size: int) -> Callable[[BinaryIO], bool]
     def prove(stream: BinaryIO) -> bool:
         stored_size = stream.seek(0, os.SEEK_END)
         stream.seek(0)
-        head = stream.read(frame.PREFIX_SIZE + frame.MAX_HEADER)
+        head = frame.read_up_to(stream, frame.PREFIX_SIZE + frame.MAX_HEADER)
         try:
             if frame.is_framed(head):
                 if frame.parse(head, stored_size).plain_size != size:

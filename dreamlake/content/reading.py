@@ -78,7 +78,7 @@ def copy_to(blobs: Blobs, digest: str, size: int, write: Write, progress: Callab
         return
     with whole as raw:
         if size <= _AT_ONCE:
-            data = _content(_up_to(raw, size + frame.PREFIX_SIZE + 1))
+            data = _content(frame.read_up_to(raw, size + frame.PREFIX_SIZE + 1))
             _check(hashlib.sha256(data).hexdigest(), digest, len(data), size)
             write(memoryview(data))
             if progress:
@@ -124,13 +124,6 @@ def _content(stored: bytes) -> bytes:
         return stored
     frame.check_raw_header(stored)
     return stored[frame.PREFIX_SIZE :]
-
-
-def _up_to(raw: BinaryIO, limit: int) -> bytes:
-    data = raw.read(limit)
-    while len(data) < limit and (more := raw.read(limit - len(data))):
-        data += more
-    return data
 
 
 def proof(digest: str) -> Proof:

@@ -84,7 +84,7 @@ def _batches(copies: list[Copy]) -> Iterator[list[Copy]]:
 def proof(blobs: Blobs, key: str) -> Proof:
     """A check of all stored bytes of a blob of any kind; it may raise ``LakeError`` or ``OSError`` instead."""
     if key.startswith(RECIPE):
-        return lambda stream: recipe.decode(_all(stream, MAX_RECIPE_BYTES)).sha256 == key[-64:]
+        return lambda stream: recipe.decode(frame.read_up_to(stream, MAX_RECIPE_BYTES)).sha256 == key[-64:]
     if not key.startswith(PART):
         return reading.proof(key)
 
@@ -93,7 +93,7 @@ def proof(blobs: Blobs, key: str) -> Proof:
 
 def plain_part(blobs: Blobs, key: str, stream: BinaryIO) -> bytes:
     """The plain bytes of a part from one copy of it and whatever copies there are of its bases. Raises ``Corrupt``."""
-    stored = _all(stream, codecs.MAX_PART + frame.PREFIX_SIZE + frame.MAX_HEADER + 1)
+    stored = frame.read_up_to(stream, codecs.MAX_PART + frame.PREFIX_SIZE + frame.MAX_HEADER + 1)
     size = frame.parse(stored, len(stored)).plain_size if frame.is_framed(stored) else len(stored)
     return codecs.read_part(
         key,
@@ -101,14 +101,6 @@ def plain_part(blobs: Blobs, key: str, stream: BinaryIO) -> bytes:
         lambda wanted: stored if wanted == key else stored_part(blobs, wanted),
         lambda wanted: () if wanted == key else stored_copies(blobs, wanted),  # of this one, only this copy counts
     )
-
-
-def _all(stream: BinaryIO, limit: int) -> bytes:
-    pieces, left = [], limit
-    while left and (piece := stream.read(left)):
-        pieces.append(piece)
-        left -= len(piece)
-    return b"".join(pieces)
 
 
 def check_copies(opener: Opener, copies: list[Copy]) -> list[Verdict]:
