@@ -32,6 +32,7 @@ from dreamlake.model import (
     check_tags,
     file_key,
     folder_path,
+    literal,
     session_key,
     split_key,
 )
@@ -172,7 +173,7 @@ class Files(Savers):
             in_memory = isinstance(file_path, (bytes, bytearray, memoryview))
             source = bytes(file_path) if in_memory else _binary(file_path)  # type: ignore[arg-type]
             size = 0
-        also = self._rule_entries(keep, retention.exact(key))
+        also = self._rule_entries(keep, literal(key))
         with meter(size, f"upload {split_key(key)[1]}") as progress:
             version = upload.upload_file(
                 self._store, self._session, source, key, attributes, encoding=encoding, also=also, progress=progress

@@ -21,6 +21,8 @@ MAX_TAG_BYTES = 1024
 MAX_DESCRIPTION_BYTES = 64 << 10
 DEFAULT_MAX_FILE_BYTES = 5 << 30
 
+GLOB_CHARACTERS = "*?["
+
 _RESERVED = re.compile(r'[<>:"|?*\\]')
 _USUAL = re.compile(r"[!-\-0-\[\]-~][ -.0-\[\]-~]{0,254}")  # a plain ASCII name: nearly every one, checked at once
 _HEX64 = re.compile(r"[0-9a-f]{64}")
@@ -175,6 +177,16 @@ def ancestors(key: str) -> list[str]:
 def below(folder: str) -> str:
     """The prefix that all paths inside ``folder`` start with ("/models" never matches "/models2")."""
     return "/" if folder == "/" else folder + "/"
+
+
+def is_glob(path: str) -> bool:
+    """True for text that a shell would take for a pattern."""
+    return any(char in path for char in GLOB_CHARACTERS)
+
+
+def literal(path: str) -> str:
+    """A glob that matches exactly this path."""
+    return "".join(f"[{char}]" if char in GLOB_CHARACTERS else char for char in path)
 
 
 def split_reference(text: str) -> tuple[str, str | None]:

@@ -18,7 +18,7 @@ import click
 from dreamlake.errors import InvalidInput
 from dreamlake.model import SessionKey, check_name, session_key
 
-__all__ = ["Address", "AddressType", "is_glob", "parse"]
+__all__ = ["ADDRESS", "Address", "AddressType", "parse"]
 
 
 if TYPE_CHECKING:
@@ -77,15 +77,6 @@ def parse(text: str) -> Address:
         return Address(text, check_name(workspace, "workspace"))
     key = session_key(workspace, head)
     return Address(text, key.workspace, key.name, "/" + tail if mark else None)
-
-
-def is_glob(path: str) -> bool:
-    return any(char in path for char in "*?[")
-
-
-def literal(path: str) -> str:
-    """A glob that matches exactly this path."""
-    return "".join(f"[{char}]" if char in "*?[" else char for char in path)
 
 
 class AddressType(_ParamType):

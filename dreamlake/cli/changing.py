@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dreamlake.cli.addresses import ADDRESS, Address, is_glob, parse
+from dreamlake.cli.addresses import ADDRESS, Address, parse
 from dreamlake.cli.command import Run, verb
 from dreamlake.cli.output import count
 from dreamlake.cli.selecting import is_single, matcher, matching, select
 from dreamlake.errors import Conflict, InvalidInput, NotFound
+from dreamlake.model import is_glob
 
 if TYPE_CHECKING:
     from dreamlake.model import SessionKey, Version

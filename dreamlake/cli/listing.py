@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dreamlake.cli.addresses import ADDRESS, Address, is_glob
+from dreamlake.cli.addresses import ADDRESS, Address
 from dreamlake.cli.command import Run, verb
 from dreamlake.cli.output import count, local_time, safe, size, width
 from dreamlake.cli.selecting import matcher, select, session_record
 from dreamlake.errors import InvalidInput
+from dreamlake.model import is_glob
 
 if TYPE_CHECKING:
     from dreamlake.model import SessionKey, Version

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from dreamlake.cli.addresses import Address, is_glob
+from dreamlake.cli.addresses import Address
 from dreamlake.errors import InvalidInput, NotFound
+from dreamlake.model import is_glob
 
 if TYPE_CHECKING:
     from dreamlake.cli.command import Run

@@ -14,6 +14,7 @@ from dreamlake.cli.command import Run, verb
 from dreamlake.cli.output import count, safe, size
 from dreamlake.cli.selecting import is_single, select
 from dreamlake.errors import InvalidInput, NotFound
+from dreamlake.model import GLOB_CHARACTERS
 
 if TYPE_CHECKING:
     from dreamlake.model import Version
@@ -224,7 +225,7 @@ def _static_prefix(run: Run, source: Address) -> str:
     except ValueError:
         pass
     path = source.file
-    first = min(path.find(char) for char in "*?[" if char in path)
+    first = min(path.find(char) for char in GLOB_CHARACTERS if char in path)
     return path[: path.rfind("/", 0, first) + 1]
 
 

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dreamlake.cli.addresses import ADDRESS, Address, is_glob, literal
+from dreamlake.cli.addresses import ADDRESS, Address
 from dreamlake.cli.command import Run, verb
 from dreamlake.cli.listing import local_moment
 from dreamlake.cli.output import Output, count, safe, size
 from dreamlake.errors import Conflict, Corrupt, InvalidInput, NotFound
+from dreamlake.model import is_glob, literal
 
 if TYPE_CHECKING:
     from dreamlake.operations.materialize import Materialized, Plan, Problem

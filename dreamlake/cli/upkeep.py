@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dreamlake.cli.addresses import ADDRESS, Address, is_glob
+from dreamlake.cli.addresses import ADDRESS, Address
 from dreamlake.cli.command import Run, verb
 from dreamlake.cli.output import count, local_time, safe, size
 from dreamlake.errors import InvalidInput, NotFound
+from dreamlake.model import is_glob
 from dreamlake.progress import phases
 
 if TYPE_CHECKING:

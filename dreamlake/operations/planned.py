@@ -61,10 +61,6 @@ class TreePlan:
     folders: set[str] = field(default_factory=set)  # directories that files of the tree lie in
     there: set[str] = field(default_factory=set)  # those of them, and of their parents, that exist
 
-    @property
-    def idle(self) -> bool:
-        return not (self.jobs or self.adopted or self.obsolete or self.forgotten or self.leftovers)
-
 
 @dataclass
 class Plan:

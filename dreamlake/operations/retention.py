@@ -8,7 +8,6 @@ Deciding (``evaluate``) is pure; only collection lets go.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 
 from dreamlake.catalog.fold import FileState, Fold
 from dreamlake.errors import InvalidInput, InvalidType, NotFound, StateError, UnsupportedFormat
-from dreamlake.model import SessionKey, Version, below
+from dreamlake.model import SessionKey, Version, below, is_glob
 from dreamlake.operations.commit import commit
 from dreamlake.operations.context import Store
 from dreamlake.operations.durations import age, seconds
@@ -125,11 +124,6 @@ def _count(value: Any, name: str) -> int:
     if not 1 <= value <= 1_000_000_000:
         raise InvalidInput(f"{name}={value}: at least 1; the current version always stays")
     return value
-
-
-def exact(key: str) -> str:
-    """The pattern that matches exactly this path."""
-    return re.sub(r"[\[*?]", lambda char: f"[{char[0]}]", key)
 
 
 def merge(rules: Iterable[Rule], new: Iterable[Rule]) -> tuple[Rule, ...]:
@@ -270,7 +264,7 @@ def _rankable(value: Any) -> bool:
 
 def _matcher(pattern: str) -> Callable[[str], bool]:
     test = path_test(pattern)
-    if any(char in pattern for char in "*?["):
+    if is_glob(pattern):
         return test
     prefix = below("/" + pattern.strip("/")) if pattern.strip("/") else "/"
     return lambda key: test(key) or key.startswith(prefix)

@@ -18,7 +18,7 @@ from dreamlake.content.chunking import MIN_FILE
 from dreamlake.content.recent import RecentParts
 from dreamlake.content.staging import Progress
 from dreamlake.errors import InvalidInput, NotFound
-from dreamlake.model import SessionKey, Version, below, folder_path, session_key
+from dreamlake.model import SessionKey, Version, below, folder_path, is_glob, session_key
 from dreamlake.operations import tree
 from dreamlake.operations.context import Store
 from dreamlake.operations.scan import find_files
@@ -97,7 +97,7 @@ def _below(store: Store, view: Fold, path: str) -> dict[str, Entry]:
     try:
         return _entries(store, tree.select(view, path), below(folder_path(path)))
     except (NotFound, InvalidInput):
-        if not any(char in path for char in "*?["):
+        if not is_glob(path):
             raise
     matches = path_test(path)
     found = [version for version in view.live() if matches(version.key)]

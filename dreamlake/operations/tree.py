@@ -19,7 +19,6 @@ from dreamlake.model import (
     check_alias,
     file_key,
     folder_path,
-    is_digest,
     parse_key,
     split_key,
     split_reference,
@@ -285,11 +284,6 @@ def history(view: Fold, reference: str) -> list[Version]:
     if state is None:
         raise _not_found(view, reference, None)
     return state.versions[::-1]
-
-
-def is_id(text: str) -> bool:
-    """True for text that can only be meant as an id (32 hexadecimal digits)."""
-    return len(text) == 32 and is_digest(text * 2)
 
 
 def _made(outcomes: Sequence[Version | None]) -> list[Version]:

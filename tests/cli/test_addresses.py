@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from dreamlake.cli.addresses import literal, parse
+from dreamlake.cli.addresses import parse
 from dreamlake.cli.completing import next_steps
 from dreamlake.cli.listing import local_moment, metadata_condition, parse_size
 from dreamlake.cli.output import safe, size, width
 from dreamlake.cli.transfer import parse_metadata
 from dreamlake.errors import InvalidInput
+from dreamlake.model import literal
 from dreamlake.operations.search import path_test
 
 

@@ -13,7 +13,7 @@ from upkeep_support import DAY_S, OTHER, RUN, World, data_of
 
 from dreamlake.catalog.fold import FileState
 from dreamlake.errors import InvalidInput, InvalidType, NotFound, StateError, UnsupportedFormat
-from dreamlake.model import Version
+from dreamlake.model import Version, literal
 from dreamlake.operations import durations, retention
 from dreamlake.operations.commit import commit
 from dreamlake.operations.retention import Rule, evaluate, parse
@@ -229,7 +229,7 @@ def test_spellings_of_a_rule_mean_the_same() -> None:
 
 @pytest.mark.parametrize("key", ["/m/best [1].pth", "/a*b?.txt", "/plain.pth", "/[x]"])
 def test_the_exact_pattern_of_a_path_matches_it_alone(key: str) -> None:
-    rule = Rule(retention.exact(key), last=1)
+    rule = Rule(literal(key), last=1)
     assert rule.matches(key)
     assert not rule.matches(key + "x") and not rule.matches("/a1b2.txt") and not rule.matches("/m/best 1.pth")
 
