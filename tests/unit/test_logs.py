@@ -4,42 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 
 import numpy as np
 import pytest
+from journal_support import NOON, Clock, Guard
 
 from dreamlake import values
-from dreamlake.errors import Corrupt, InvalidInput, InvalidType, StateError
+from dreamlake.errors import Corrupt, InvalidInput, InvalidType
 from dreamlake.journal import LOGS
 from dreamlake.journal.folder import FolderJournal
 from dreamlake.journal.memory import MemoryJournal
 from dreamlake.logs import LEVELS, LogBuilder, Logs
 from dreamlake.ports import Ports
-
-NOON = datetime(2025, 1, 31, 12, tzinfo=timezone.utc)
-
-
-class Clock:
-    """One second a look."""
-
-    def __init__(self) -> None:
-        self.time = NOON
-
-    def __call__(self) -> datetime:
-        self.time += timedelta(seconds=1)
-        return self.time
-
-
-class Guard:
-    def __init__(self) -> None:
-        self.asked: list[bool] = []
-        self.closed = self.protected = False
-
-    def __call__(self, write: bool) -> None:
-        self.asked.append(write)
-        if self.closed or (write and self.protected):
-            raise StateError("not now")
 
 
 @pytest.fixture

@@ -4,40 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
 import pytest
+from journal_support import Clock, Guard
 
 from dreamlake import values
-from dreamlake.errors import Conflict, Corrupt, InvalidInput, InvalidType, StateError
+from dreamlake.errors import Conflict, Corrupt, InvalidInput, InvalidType
 from dreamlake.journal.folder import FolderJournal
 from dreamlake.journal.memory import MemoryJournal
 from dreamlake.parameters import MAX_NAME_BYTES, Parameters
 from dreamlake.ports import Ports
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.time = datetime(2025, 1, 31, 12, tzinfo=timezone.utc)
-
-    def __call__(self) -> datetime:
-        self.time += timedelta(seconds=1)
-        return self.time
-
-
-class Guard:
-    """Records what was asked for; raises like a session that is closed or write-protected."""
-
-    def __init__(self) -> None:
-        self.asked: list[bool] = []
-        self.closed = self.protected = False
-
-    def __call__(self, write: bool) -> None:
-        self.asked.append(write)
-        if self.closed or (write and self.protected):
-            raise StateError("not now")
 
 
 @pytest.fixture

@@ -5,40 +5,18 @@ from __future__ import annotations
 import json
 import math
 import os
-from datetime import datetime, timedelta, timezone
 
 import numpy as np
 import pytest
+from journal_support import Clock, Guard
 
 from dreamlake import tracks as tracks_module
 from dreamlake import values
-from dreamlake.errors import Conflict, Corrupt, InvalidInput, InvalidType, NotFound, StateError
+from dreamlake.errors import Conflict, Corrupt, InvalidInput, InvalidType, NotFound
 from dreamlake.journal.folder import FolderJournal
 from dreamlake.journal.memory import MemoryJournal
 from dreamlake.ports import OsFs, Ports
 from dreamlake.tracks import CHUNK_SIZE, Tracks
-
-
-class Clock:
-    """One second a look."""
-
-    def __init__(self) -> None:
-        self.time = datetime(2025, 1, 31, 12, tzinfo=timezone.utc)
-
-    def __call__(self) -> datetime:
-        self.time += timedelta(seconds=1)
-        return self.time
-
-
-class Guard:
-    def __init__(self) -> None:
-        self.asked: list[bool] = []
-        self.closed = self.protected = False
-
-    def __call__(self, write: bool) -> None:
-        self.asked.append(write)
-        if self.closed or (write and self.protected):
-            raise StateError("not now")
 
 
 @pytest.fixture

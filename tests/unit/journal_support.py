@@ -1,0 +1,33 @@
+"""What the tests of parameters, logs and tracks share: a clock that moves, and a guard like a session's."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+from dreamlake.errors import StateError
+
+NOON = datetime(2025, 1, 31, 12, tzinfo=timezone.utc)
+
+
+class Clock:
+    """One second a look."""
+
+    def __init__(self) -> None:
+        self.time = NOON
+
+    def __call__(self) -> datetime:
+        self.time += timedelta(seconds=1)
+        return self.time
+
+
+class Guard:
+    """Records what was asked for; raises like a session that is closed or write-protected."""
+
+    def __init__(self) -> None:
+        self.asked: list[bool] = []
+        self.closed = self.protected = False
+
+    def __call__(self, write: bool) -> None:
+        self.asked.append(write)
+        if self.closed or (write and self.protected):
+            raise StateError("not now")
