@@ -8,6 +8,7 @@ permission) passes through unchanged, because its errno and filename are the cle
 from __future__ import annotations
 
 __all__ = [
+    "AccessDenied",
     "ClaimRevoked",
     "Conflict",
     "Corrupt",
@@ -15,7 +16,9 @@ __all__ = [
     "InvalidType",
     "LakeError",
     "NotFound",
+    "OutcomeUnknown",
     "StateError",
+    "Unavailable",
     "UnsupportedFormat",
 ]
 
@@ -84,3 +87,25 @@ class ClaimRevoked(LakeError):
     """A claim was revoked before its commit (I5). Operations start again with a new claim."""
 
     exit_code = 8
+
+
+class Unavailable(LakeError, ConnectionError):
+    """A remote service cannot be reached, or does not answer in time; the call did not happen."""
+
+    exit_code = 9
+
+    def __str__(self) -> str:  # like NotFound: OSError has its own idea of arguments
+        return str(self.args[0]) if self.args else ""
+
+
+class OutcomeUnknown(Unavailable):
+    """The reply of a remote service was lost: the call may or may not have happened, or may still happen."""
+
+
+class AccessDenied(LakeError, PermissionError):
+    """A remote service refuses these credentials, or what they may do."""
+
+    exit_code = 10
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
