@@ -89,7 +89,7 @@ class Checkpoints:
         if isinstance(what, Place):
             return stored_side(self.store, what)
         if isinstance(what, str):
-            return stored_side(self.store, place_of(what))
+            return stored_side(self.store, place_of(what, self.store.namespace))
         if isinstance(what, os.PathLike):
             return local_side(what)
         raise InvalidType(f"what to compare is an address or a path on disk, not {type(what).__name__}")

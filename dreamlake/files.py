@@ -279,7 +279,7 @@ class Files(Savers):
     def copy(self, file: Reference, to: str, *, session: str | None = None) -> Record | list[Record]:
         """Copy a file or folder; no bytes move. ``session="workspace/name"`` copies into another session."""
         self._guard(session is None)
-        goal = self._session if session is None else _session_of(session)
+        goal = self._session if session is None else self._store.session(*_session_of(session))
         if not self._store.catalog.view(goal).info.exists:
             raise NotFound(f"no session {goal}; open it once to create it", path=str(goal))
         single = tree.names_file(self._view(), _reference(file))
@@ -560,13 +560,13 @@ def _target(to: str) -> str:
     return to
 
 
-def _session_of(text: str) -> SessionKey:
+def _session_of(text: str) -> tuple[str, str]:
     if not isinstance(text, str):
         raise InvalidType(f"session must be text ('workspace/name'), not {type(text).__name__}")
     workspace, slash, name = text.partition("/")
     if not slash:
         raise InvalidInput(f"session {text!r} must be 'workspace/name'")
-    return session_key(workspace, name)
+    return workspace, name
 
 
 def _name_of_stream(source: Any, filename: str | None) -> str:

@@ -33,18 +33,32 @@ _BAD_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control, surrogate, lin
 
 
 class SessionKey(NamedTuple):
-    """Which session: both are single path segments."""
+    """Which session: all are single path segments. ``namespace`` says whose it is; a folder has only one, ``""``.
+
+    As text it is ``workspace/name``, as everybody calls it who works in its namespace; ``full`` names that, too.
+    """
 
     workspace: str
     name: str
 
+    namespace: str = ""
     def __str__(self) -> str:
         return f"{self.workspace}/{self.name}"
 
     @property
+    @property
+    def full(self) -> str:
+        """``workspace/name``, with ``namespace/`` in front where there is one: for what spans namespaces."""
+        return f"{self.namespace}/{self}" if self.namespace else str(self)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Workspace and name, and the namespace where there is one."""
+        return tuple(self) if self.namespace else (self.workspace, self.name)
+
     def sid(self) -> str:
-        """The session's directory name in the store: exact names never collide, whatever the file system folds."""
-        return hashlib.sha256(f"{self.workspace}\n{self.name}".encode()).hexdigest()[:32]
+        """The session's identity in the store: exact names never collide, whatever a file system folds."""
+        return hashlib.sha256("\n".join(self.parts).encode()).hexdigest()[:32]
 
 
 class Version(NamedTuple):
@@ -89,9 +103,11 @@ class SessionInfo(NamedTuple):
         return self.created_at is not None and self.dropped_at is None
 
 
-def session_key(workspace: str, name: str) -> SessionKey:
+def session_key(workspace: str, name: str, namespace: str = "") -> SessionKey:
     """Checked key. Raises ``InvalidInput`` with the offending name."""
-    return SessionKey(check_name(workspace, "workspace"), check_name(name, "session name"))
+    if namespace:
+        check_name(namespace, "namespace")
+    return SessionKey(check_name(workspace, "workspace"), check_name(name, "session name"), namespace)
 
 
 def check_name(text: str, what: str) -> str:

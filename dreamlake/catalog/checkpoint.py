@@ -116,7 +116,7 @@ def _fill(db: _Writer, fold: Fold) -> None:
     info = fold.info._asdict()
     del info["key"]
     meta = {"format": FORMAT, "n": fold.n, "token": fold.token, "seq": fold.seq, "info": info}
-    meta["session"] = list(fold.session)
+    meta["session"] = list(fold.session.parts)
     db.insert("INSERT INTO meta VALUES (?, ?)", [(k, values.encode(v).decode()) for k, v in meta.items()])
     aliases: list[tuple[str, str, str]] = []
 
@@ -157,7 +157,7 @@ class Checkpoint:
                 self._db.deserialize(data)  # Python 3.11
             self._db.execute("PRAGMA trusted_schema=OFF")
             meta = {name: values.decode(text) for name, text in self._db.execute("SELECT name, value FROM meta")}
-            if meta["format"] != FORMAT or tuple(meta["session"]) != tuple(session):
+            if meta["format"] != FORMAT or tuple(meta["session"]) != session.parts:
                 raise ValueError("a checkpoint of another format or session")
             self.n = int(meta["n"])
             self.seq = int(meta["seq"])

@@ -44,6 +44,7 @@ def encode(record: Record) -> bytes:
             "started": record.owner.started,
             "workspace": record.session.workspace,
             "session": record.session.name,
+            **({"namespace": record.session.namespace} if record.session.namespace else {}),
             "at": record.at,
             "needs": list(record.needs),
             "entries": list(record.entries),
@@ -75,10 +76,10 @@ def decode(data: bytes, where: str) -> Record:
                 )
             check_shape(entry)
         owner = Owner(raw["host"], raw["boot_id"], int(raw["pid"]), raw["started"])
-        key = session_key(raw["workspace"], raw["session"])
+        key = session_key(raw["workspace"], raw["session"], raw.get("namespace", ""))
         needs = tuple(raw["needs"])
-        if not all(isinstance(text, str) for text in (raw["tok"], raw["at"], *needs)):
-            raise TypeError("tok, at and needs are text")
+        if not all(isinstance(text, str) for text in (raw["tok"], raw["at"], key.namespace, *needs)):
+            raise TypeError("tok, at, namespace and needs are text")
         return Record(raw["tok"], owner, key, raw["at"], needs, entries)
     except UnsupportedFormat:
         raise

@@ -9,7 +9,7 @@ from dreamlake.blobs import Blobs
 from dreamlake.catalog import Catalog
 from dreamlake.content.recent import RecentParts
 from dreamlake.errors import InvalidInput
-from dreamlake.model import DEFAULT_MAX_FILE_BYTES
+from dreamlake.model import DEFAULT_MAX_FILE_BYTES, SessionKey, session_key
 from dreamlake.ports import Ports
 
 ENCODINGS = ("auto", "raw", "coded")
@@ -26,6 +26,7 @@ class Store:
             "raw" nothing.
         recent: plain parts of the last uploads of this process.
         scratch: folder for small caches and scratch files of this machine, or None.
+        namespace: whose sessions are meant when nothing else is said; "" in a folder.
     """
 
     ports: Ports
@@ -35,7 +36,16 @@ class Store:
     scratch: str | None = None
     max_file_bytes: int = DEFAULT_MAX_FILE_BYTES
     encoding: str = DEFAULT_ENCODING
+    namespace: str = ""
     recent: RecentParts = field(default_factory=RecentParts, repr=False, compare=False)
+
+    def session(self, workspace: str, name: str) -> SessionKey:
+        """The session of that name in this namespace. Raises ``InvalidInput`` with the offending name."""
+        return session_key(workspace, name, self.namespace)
+
+    def sessions(self) -> list[SessionKey]:
+        """The sessions of this namespace, dropped ones included, sorted. Those of all: ``catalog.sessions``."""
+        return [key for key in self.catalog.sessions() if key.namespace == self.namespace]
 
 
 def check_encoding(encoding: str | None, default: str | None) -> Any:

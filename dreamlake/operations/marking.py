@@ -228,7 +228,7 @@ class Marks:
 
 
 def _let_go(session: SessionKey, version: Kept, why: str) -> LetGo:
-    return LetGo(str(session), version.key, version.number, version.id, version.size_bytes, why)
+    return LetGo(session.full, version.key, version.number, version.id, version.size_bytes, why)
 
 
 def _later(moment: str, seconds: float) -> str:

@@ -60,7 +60,7 @@ class Placed:
     def __init__(self, ports: Ports, folder: str | None, target: str, session: SessionKey) -> None:
         """``folder``: the store's directory for these, or None to remember nothing. ``target``: names the root."""
         self._ports, self._folder = ports, folder
-        name = hashlib.sha256(f"{target}\n{session}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        name = hashlib.sha256(f"{target}\n{session.full}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
         self._path = f"{folder}/{name}.jsonl"
         self.files: dict[str, Mark] = {}
         self.folders: set[str] = set()

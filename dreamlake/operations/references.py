@@ -183,7 +183,7 @@ class Sessions:
 
 def where(session: SessionKey, version: Kept) -> str:
     """How to call a version to a person: ``workspace/name:/path@v3``."""
-    return f"{session}:{version.key}@v{version.number}"
+    return f"{session.full}:{version.key}@v{version.number}"
 
 
 def find_versions(

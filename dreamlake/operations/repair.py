@@ -181,12 +181,12 @@ def _mend_log(store: Store, session: SessionKey, twins: Sequence[Store], report:
         found = next((r for twin in twins if (r := _twin_record(store, twin, session, number)) is not None), None)
         if report.dry_run:
             if found is not None:
-                report.healed.append((str(session), f"record {number} from a copy of this lake"))
+                report.healed.append((session.full, f"record {number} from a copy of this lake"))
             return
         if not store.catalog.mend(session, number, found):
             return  # verify says so
         source = "a copy of this lake" if found is not None else "nowhere: the gap is closed"
-        report.healed.append((str(session), f"record {number} from {source}"))
+        report.healed.append((session.full, f"record {number} from {source}"))
 
 
 def _twin_record(store: Store, twin: Store, session: SessionKey, number: int) -> Record | None:

@@ -59,7 +59,7 @@ def find(
     """
     if scope not in SCOPES:
         raise InvalidInput(f"scope={scope!r}; use {', '.join(SCOPES)}")
-    keys = [session] if scope == "session" else store.catalog.sessions()
+    keys = [session] if scope == "session" else [k for k in store.catalog.sessions() if k.namespace == session.namespace]
     if scope == "workspace":
         keys = [key for key in keys if key.workspace == session.workspace]
     hits = [Hit(key, version) for key in keys for version in store.catalog.view(key).live() if test(version)]

@@ -67,13 +67,13 @@ class Side(NamedTuple):
         return sum(entry.size for entry in self.files.values())
 
 
-def place_of(text: str) -> Place:
+def place_of(text: str, namespace: str = "") -> Place:
     """``WORKSPACE/SESSION`` or ``WORKSPACE/SESSION:/PATH`` taken apart. Raises ``InvalidInput``."""
     workspace, slash, rest = text.partition("/")
     name, mark, path = rest.partition(":/")
     if not slash or not name.rstrip("/"):
         raise InvalidInput(f"{text!r} names no session; write WORKSPACE/SESSION or WORKSPACE/SESSION:/PATH", path=text)
-    return Place(session_key(workspace, name.rstrip("/")), "/" + path if mark else None)
+    return Place(session_key(workspace, name.rstrip("/"), namespace), "/" + path if mark else None)
 
 
 def stored_side(store: Store, place: Place) -> Side:

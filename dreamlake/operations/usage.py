@@ -129,7 +129,7 @@ def freed_by(store: Store, select: Select) -> Usage:
 
 def _namer(by: str, depth: int) -> Callable[[SessionKey, Kept], str]:
     if by == "session":
-        return lambda session, version: str(session)
+        return lambda session, version: session.full
     if by == "path":
         return lambda session, version: "/".join(version.key.split("/")[:-1][: depth + 1]) or "/"
     if by == "kind":
@@ -252,7 +252,7 @@ def _claimed(store: Store, start: str) -> Iterator[Link]:
             if key.startswith(start):
                 owner = claim.record.owner
                 detail = f"claimed by process {owner.pid} on {owner.host}, {claim.age_s:,.0f} s ago"
-                yield Link(key, Reason.PENDING.name.lower(), str(claim.record.session), None, None, (), detail)
+                yield Link(key, Reason.PENDING.name.lower(), claim.record.session.full, None, None, (), detail)
 
 
 def _versions(store: Store, start: str) -> Iterator[Link]:
@@ -267,7 +267,7 @@ def _versions(store: Store, start: str) -> Iterator[Link]:
                     aliases = tuple(sorted(name for name, target in named if target == version.id))
                     detail = f"deleted {version.deleted_at}" if version.deleted_at is not None else ""
                     reason = reason_of(version).name.lower()
-                    yield Link(key, reason, str(session), version.key, version.number, aliases, detail)
+                    yield Link(key, reason, session.full, version.key, version.number, aliases, detail)
 
 
 def _bare(key: str, reason: str, detail: str) -> Link:

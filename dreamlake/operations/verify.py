@@ -95,7 +95,7 @@ class _Run:
                 for _ in self._store.catalog.records(session):
                     self._report.records += 1
             except LakeError as error:
-                self._report.findings.append(record_finding(error, str(session)))
+                self._report.findings.append(record_finding(error, session.full))
 
     def claims(self) -> None:
         for token, age_s in self._store.catalog.unreadable():

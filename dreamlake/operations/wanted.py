@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 from dreamlake.catalog.fold import Fold
 from dreamlake.errors import InvalidInput, NotFound
-from dreamlake.model import SessionKey, Version, session_key
+from dreamlake.model import SessionKey, Version
 from dreamlake.operations.context import Store
 from dreamlake.operations.search import moment
 
@@ -20,14 +20,14 @@ def sessions_of(store: Store, scope: str | SessionKey | None) -> list[SessionKey
     Raises ``NotFound`` for an unknown session or workspace.
     """
     if scope is None:
-        return store.catalog.sessions()
+        return store.sessions()
     if isinstance(scope, str) and "/" in scope:
-        scope = session_key(*scope.partition("/")[::2])
+        scope = store.session(*scope.partition("/")[::2])
     if isinstance(scope, SessionKey):
         if store.catalog.view(scope).n == 0:
             raise NotFound(f"no session {scope} in this lake", path=str(scope))
         return [scope]
-    found = [key for key in store.catalog.sessions() if key.workspace == scope]
+    found = [key for key in store.sessions() if key.workspace == scope]
     if not found:
         raise NotFound(f"no workspace {scope!r} in this lake", path=scope)
     return found

@@ -69,7 +69,7 @@ BAD_NAMES = [
 @pytest.mark.parametrize("name", GOOD_NAMES)
 def test_good_name_is_returned_as_it_is(name):
     assert model.check_name(name, "name") == name
-    assert model.session_key(name, name) == (name, name)
+    assert model.session_key(name, name, name) == (name, name, name)
     assert model.file_key("/", name) == "/" + name
 
 
@@ -106,6 +106,15 @@ def test_sids_of_all_spellings_differ():
     keys = [model.SessionKey(w, n) for w, n in itertools.product(spellings, spellings)]
     assert len({key.sid for key in keys}) == len(keys)
     assert model.SessionKey("ab", "c").sid != model.SessionKey("a", "bc").sid
+
+
+def test_a_session_of_a_namespace():
+    mine, own = model.session_key("w", "s", "ana"), model.session_key("w", "s")
+    assert (str(mine), mine.full, own.full) == ("w/s", "ana/w/s", "w/s")
+    assert (mine.parts, own.parts) == (("w", "s", "ana"), ("w", "s"))
+    assert len({mine.sid, own.sid, model.SessionKey("s", "ana", "w").sid, model.SessionKey("w", "ana", "s").sid}) == 4
+    assert own.sid == "a74bc9f857e039f2b33e3c81651c1b4f"  # as in every lake that exists
+    assert sorted([mine, own, model.SessionKey("a", "z", "zoe")])[0].namespace == "zoe"
 
 
 FOLDERS = [

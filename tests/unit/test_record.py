@@ -55,6 +55,15 @@ def test_a_record_is_exactly_this_line():
     assert decode(LINE, "x") == RECORD
 
 
+def test_the_namespace_of_a_session_is_in_its_record():
+    mine = RECORD._replace(session=SessionKey("vision", "run 1", "ana"))
+    assert b'"session":"run 1","namespace":"ana","at"' in encode(mine)
+    assert decode(encode(mine), "x") == mine
+    for bad in ("a/b", 0, None, ["x"]):
+        with pytest.raises(Corrupt, match="not a record"):
+            decode(sealed(raw(namespace=bad)), "x")
+
+
 def test_a_strict_parser_reads_every_record():
     wild = {"nan": float("nan"), "text": "\u2028 \U0001f600 \x00"}
     data = encode(RECORD._replace(entries=({**PUT, "metadata": wild},)))
