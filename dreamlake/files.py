@@ -33,7 +33,7 @@ from dreamlake.model import (
     file_key,
     folder_path,
     literal,
-    session_key,
+    path_text,
     split_key,
 )
 from dreamlake.operations import folders, retention, search, tensor_access, tree, upload
@@ -52,7 +52,7 @@ __all__ = ["Files", "Record"]
 _KEY, _TAGS = Version._fields.index("key"), Version._fields.index("tags")
 
 Record = dict[str, Any]
-Reference = str | Mapping[str, Any]
+Reference = str | os.PathLike[str] | Mapping[str, Any]
 Guard = Callable[[bool], None]
 
 
@@ -122,7 +122,7 @@ class Files(Savers):
         self,
         file_path: str | os.PathLike[str] | bytes | BinaryIO,
         *,
-        path: str = "/",
+        path: str | os.PathLike[str] = "/",
         description: str | None = None,
         tags: Iterable[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -266,7 +266,7 @@ class Files(Savers):
             raise InvalidInput(f"{text} is an older version; only the newest can be changed", path=text)
         return record(tree.update(self._store, self._session, version, given), self._session)
 
-    def move(self, file: Reference, to: str) -> Record | list[Record]:
+    def move(self, file: Reference, to: str | os.PathLike[str]) -> Record | list[Record]:
         """Move a file with its history; a target that is a folder or ends in "/" takes it under its own name.
 
         A folder moves as a whole, and then the list of its records is returned.
@@ -276,7 +276,7 @@ class Files(Savers):
         made = tree.move(self._store, self._session, _reference(file), _target(to))
         return self._one_or_all(single, made, self._session)
 
-    def copy(self, file: Reference, to: str, *, session: str | None = None) -> Record | list[Record]:
+    def copy(self, file: Reference, to: str | os.PathLike[str], *, session: str | None = None) -> Record | list[Record]:
         """Copy a file or folder; no bytes move. ``session="workspace/name"`` copies into another session."""
         self._guard(session is None)
         goal = self._session if session is None else self._store.session(*_session_of(session))
@@ -335,7 +335,7 @@ class Files(Savers):
     # ---- reading -------------------------------------------------------------------------------------------------
 
     def list(
-        self, *, path: str | None = None, tags: Iterable[str] | None = None, match: str = "any"
+        self, *, path: str | os.PathLike[str] | None = None, tags: Iterable[str] | None = None, match: str = "any"
     ) -> builtins.list[Record]:
         """Live files in upload order.
 
@@ -361,7 +361,7 @@ class Files(Savers):
         self,
         glob: str | None = None,
         *,
-        path: str | None = None,
+        path: str | os.PathLike[str] | None = None,
         tags: Iterable[str] | None = None,
         all_tags: Iterable[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -523,8 +523,9 @@ def _reference(file: Reference) -> str:
             file = file["id"]
         except KeyError:
             raise InvalidInput("this mapping is not a file record: it has no 'id'") from None
-    if not isinstance(file, str):
+    if not isinstance(file, (str, os.PathLike)):
         raise InvalidType(f"a file is named by its path, its id or its record, not by a {type(file).__name__}")
+    file = path_text(file)
     if not file:
         raise InvalidInput("the path of the file is empty")
     return file
@@ -554,10 +555,10 @@ def _local(path: str | os.PathLike[str], what: str = "file_path") -> str:
     return os.path.expanduser(text)
 
 
-def _target(to: str) -> str:
-    if not isinstance(to, str):
+def _target(to: str | os.PathLike[str]) -> str:
+    if not isinstance(to, (str, os.PathLike)):
         raise InvalidType(f"to must be a logical path, not a {type(to).__name__}")
-    return to
+    return path_text(to)
 
 
 def _session_of(text: str) -> tuple[str, str]:
@@ -572,6 +573,8 @@ def _session_of(text: str) -> tuple[str, str]:
 def _name_of_stream(source: Any, filename: str | None) -> str:
     if filename is not None:
         return check_name(filename, "filename")
+    if not isinstance(source, (bytes, bytearray, memoryview)):
+        _binary(source)  # which says what is wrong with it
     raise InvalidInput(f"content given as {type(source).__name__} has no name of its own; add filename='...'")
 
 

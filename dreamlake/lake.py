@@ -16,6 +16,7 @@ from dreamlake.blobs.folder import FolderBlobs
 from dreamlake.catalog.folder import FolderCatalog
 from dreamlake.checkpoints import Checkpoints
 from dreamlake.errors import InvalidInput, NotFound, UnsupportedFormat
+from dreamlake.inside import check_inside, check_names
 from dreamlake.journal import Journal
 from dreamlake.journal.folder import FolderJournal
 from dreamlake.model import (
@@ -96,7 +97,7 @@ class Lake(Upkeep, Checkpoints):
 
     def journal(self, key: SessionKey) -> Journal:
         """Parameters, logs and tracks of a session."""
-        return FolderJournal(self.store.ports, self.session_folder(key))
+        return FolderJournal(self.store.ports, self.session_folder(key), root=self.root)
 
     def optimize(
         self,
@@ -220,6 +221,7 @@ def open_lake(
     root = config.local_path(location)
     ports = ports or Ports()
     base = f"{root}/{STORE_DIR}"
+    check_inside(ports.fs, root, base)
     try:
         data = ports.fs.read(f"{base}/store.json")
     except FileNotFoundError:
@@ -233,6 +235,8 @@ def open_lake(
     except NotADirectoryError:
         raise InvalidInput(f"{root} is not a folder", path=root) from None
     head = store_head(data, base)
+    check_names(ports.fs, base, _SUBDIRS)
+    check_names(ports.fs, f"{base}/blobs")
     chosen = check_encoding(encoding, os.environ.get("DREAMLAKE_ENCODING") or None)
     store = Store(
         ports=ports,

@@ -19,7 +19,7 @@ class FileOperation:
         *,
         file_path: str | os.PathLike[str] | None = None,
         prefix: str | None = None,
-        path: str | None = None,
+        path: str | os.PathLike[str] | None = None,
         description: Any = KEEP,
         tags: Iterable[str] | None = None,
         metadata: Mapping[str, Any] | None = None,

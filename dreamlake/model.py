@@ -9,6 +9,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from os import PathLike, fspath
 from typing import Any, NamedTuple
 
 from dreamlake.errors import InvalidInput, InvalidType
@@ -40,12 +41,11 @@ class SessionKey(NamedTuple):
 
     workspace: str
     name: str
-
     namespace: str = ""
+
     def __str__(self) -> str:
         return f"{self.workspace}/{self.name}"
 
-    @property
     @property
     def full(self) -> str:
         """``workspace/name``, with ``namespace/`` in front where there is one: for what spans namespaces."""
@@ -56,6 +56,7 @@ class SessionKey(NamedTuple):
         """Workspace and name, and the namespace where there is one."""
         return tuple(self) if self.namespace else (self.workspace, self.name)
 
+    @property
     def sid(self) -> str:
         """The session's identity in the store: exact names never collide, whatever a file system folds."""
         return hashlib.sha256("\n".join(self.parts).encode()).hexdigest()[:32]
@@ -143,10 +144,17 @@ def same_name(text: str) -> str:
     return unicodedata.normalize("NFKC", visible).casefold()
 
 
-def folder_path(path: str) -> str:
-    """A logical folder in its one normal form: ``"/models"``, or ``"/"``. "models", "/models/" are the same."""
-    if not isinstance(path, str):
+def path_text(path: str | PathLike[str]) -> str:
+    """A logical path as text; ``pathlib.PurePosixPath("/models")`` is one, too. Raises ``InvalidType``."""
+    text: Any = fspath(path) if isinstance(path, PathLike) else path
+    if not isinstance(text, str):
         raise InvalidType(f"path must be text, not {type(path).__name__}")
+    return text
+
+
+def folder_path(path: str | PathLike[str]) -> str:
+    """A logical folder in its one normal form: ``"/models"``, or ``"/"``. "models", "/models/" are the same."""
+    path = path_text(path)
     reserved = _RESERVED.search(path)
     if reserved:
         raise InvalidInput(
@@ -166,10 +174,9 @@ def file_key(folder: str, filename: str) -> str:
     return _joined([*parts, name], f"{folder}/{filename}")
 
 
-def parse_key(path: str) -> str:
+def parse_key(path: str | PathLike[str]) -> str:
     """A full logical path of a file as a user writes it. The last part may hold any printable character."""
-    if not isinstance(path, str):
-        raise InvalidType(f"path must be text, not {type(path).__name__}")
+    path = path_text(path)
     parent, _, name = path.rstrip("/").rpartition("/")
     return file_key(parent or "/", name)
 

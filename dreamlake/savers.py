@@ -30,7 +30,7 @@ class Savers:
         self,
         file_path: str | os.PathLike[str] | bytes | BinaryIO,
         *,
-        path: str = "/",
+        path: str | os.PathLike[str] = "/",
         description: str | None = None,
         tags: Iterable[str] | None = None,
         metadata: Mapping[str, Any] | None = None,

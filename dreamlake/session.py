@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from dreamlake import config, values
 from dreamlake.errors import InvalidInput, InvalidType, LakeError, StateError
 from dreamlake.files import Files, _metadata
+from dreamlake.inside import check_inside
 from dreamlake.journal import Journal
 from dreamlake.lake import Lake, open_lake
 from dreamlake.legacy import FileOperation
@@ -131,6 +132,7 @@ class Session:
         if info.exists and info.write_protected and changed:
             raise StateError(f"session {self._key} is write-protected; its {', '.join(changed)} cannot be changed")
         folder = lake.session_folder(self._key)
+        check_inside(lake.store.ports.fs, lake.root, f"{folder}/session.json")
         fresh = _make_folder(lake, folder) if not info.exists else False
         if not info.exists or changed:
             try:
@@ -336,6 +338,7 @@ def write_session_file(lake: Lake, info: SessionInfo) -> None:
     for _ in range(_PLACE_TRIES):
         folder = lake.session_folder(info.key)
         path, missing = f"{folder}/session.json", False
+        check_inside(fs, lake.root, path)
         try:
             if fs.read(path) == data:
                 return

@@ -31,6 +31,7 @@ _NEEDED: dict[str, dict[str, Any]] = {
 }
 _OPTIONAL: dict[str, Any] = {
     "at": str,
+    "type": str,
     "description": _TEXT_OR_NONE,
     "tags": (list, type(None)),
     "metadata": (dict, type(None)),

@@ -317,7 +317,9 @@ class Fold:
             self._at[state.key] = None
         state.key = target
         state.versions = [v._replace(key=target) for v in state.versions]
-        state.versions[-1] = state.versions[-1]._replace(updated_at=entry.get("at", record.at))
+        newest = state.versions[-1]
+        kind = entry.get("type", newest.content_type)
+        state.versions[-1] = newest._replace(updated_at=entry.get("at", record.at), content_type=kind)
         self._at[target] = state.file_id
         self._count(target, 1)
         return state.versions[-1]

@@ -25,6 +25,7 @@ from dreamlake.catalog.fold import Fold
 from dreamlake.catalog.mending import first_session, put_back
 from dreamlake.catalog.record import Record
 from dreamlake.errors import ClaimRevoked, Corrupt, LakeError, UnsupportedFormat
+from dreamlake.inside import check_inside, check_names
 from dreamlake.model import SessionKey
 from dreamlake.ports import NO_FORK, Ports, iso
 
@@ -199,6 +200,7 @@ class FolderCatalog:
     def _open_directory(self, session: SessionKey, number: int) -> None:
         """Make the directory for a record that is the first in it, and everything before it, durable."""
         base = f"{self._root}/sessions/{session.sid}"
+        check_inside(self._fs, self._root, self._directory(session, number))
         self._fs.make_dir(self._directory(session, number))
         if number == 1:
             for path in (f"{self._root}/sessions", base):
@@ -341,6 +343,9 @@ class FolderCatalog:
     def _newest(self, session: SessionKey) -> Fold:
         """A fold on the newest checkpoint that reads and belongs to this log, or an empty one."""
         folder = f"{self._root}/sessions/{session.sid}/ckpt"
+        check_inside(self._fs, self._root, folder)
+        check_inside(self._fs, self._root, f"{self._root}/sessions/{session.sid}/log")
+        check_names(self._fs, f"{self._root}/sessions/{session.sid}/log")
         try:
             names = self._fs.list(folder)
         except FileNotFoundError:

@@ -18,16 +18,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from dreamlake import values
 from dreamlake.errors import Corrupt, InvalidInput
+from dreamlake.inside import check_inside
 from dreamlake.journal import LOGS, MAX_ROW_BYTES, PARAMETERS, TRACKS, Change, Document, Extent, Row, number_key
 from dreamlake.journal.later import Later
 from dreamlake.journal.lines import Lines
 from dreamlake.journal.names import DATA_FILE, MAX_NAME_DEPTH, METADATA_FILE, RESERVED_NAMES, scratch_name
-from dreamlake.ports import Ports
+from dreamlake.ports import Ports, scan
 
 SYNC_DELAY_S = 1.0  # how long an append may wait for its fsync
 _LOCK_FILE = ".lock"
@@ -50,10 +52,13 @@ class FolderJournal:
         ports: the ports; durable calls go through ``ports.fs``.
         folder: absolute path of the session's folder.
         sync_delay_s: seconds an appended row may wait for its fsync.
+        root: the lake's root; below it no symbolic link is followed (``InvalidInput``). Default: ``folder``.
     """
 
-    def __init__(self, ports: Ports, folder: str, *, sync_delay_s: float = SYNC_DELAY_S) -> None:
-        self._fs, self._folder = ports.fs, folder
+    def __init__(
+        self, ports: Ports, folder: str, *, sync_delay_s: float = SYNC_DELAY_S, root: str | None = None
+    ) -> None:
+        self._fs, self._folder, self._root = ports.fs, folder, root or folder
         self._later = Later(ports.fs, folder, sync_delay_s)
         self._ends: dict[str, _End] = {}  # by path; written only by the holder of the stream's lock
 
@@ -144,18 +149,18 @@ class FolderJournal:
 
     def _whole_end(self, path: str, key: str) -> tuple[_End, bytes]:
         """Where to append, and what has to come first. Cuts off what a dead writer left unfinished."""
-        stat = self._fs.stat(path)
+        now = self._fs.stat(path)
         known = self._ends.get(path)
-        if known is not None and known.inode == stat.inode and known.size == stat.size:
+        if known is not None and known.inode == now.inode and known.size == now.size:
             return known, b""
-        if known is not None and (known.inode != stat.inode or stat.size < known.size):
+        if known is not None and (known.inode != now.inode or now.size < known.size):
             self._later.forget()  # somebody made the file anew
         with self._fs.open(path) as stream:
             lines = Lines(stream, path, key)
             tail = lines.tail()
         if tail.end < lines.size:
             self._fs.truncate(path, tail.end)
-        return _End(stat.inode, tail.end, tail.total), b"\n" if tail.open else b""
+        return _End(now.inode, tail.end, tail.total), b"\n" if tail.open else b""
 
     def read(self, stream: str, start: int, limit: int) -> list[Row]:
         path = self._stream_path(stream)
@@ -181,13 +186,13 @@ class FolderJournal:
 
     def _tracks(self, folder: str, name: str, depth: int) -> list[str]:
         try:
-            entries = self._fs.list(folder)
+            entries = {entry: facts.mode for entry, facts in scan(self._fs, folder)}
         except (FileNotFoundError, NotADirectoryError):
             return []
-        found = [name] if name and DATA_FILE in entries else []
-        if depth < MAX_NAME_DEPTH:  # ends a loop of symbolic links, too
-            for entry in entries:
-                if entry not in RESERVED_NAMES:
+        found = [name] if name and stat.S_ISREG(entries.get(DATA_FILE, 0)) else []
+        if depth < MAX_NAME_DEPTH:
+            for entry, mode in entries.items():
+                if stat.S_ISDIR(mode) and entry not in RESERVED_NAMES:
                     found += self._tracks(f"{folder}/{entry}", f"{name}/{entry}" if name else entry, depth + 1)
         return found
 
@@ -200,14 +205,21 @@ class FolderJournal:
     # ---- places --------------------------------------------------------------------------------------------------
 
     def _document_path(self, name: str) -> str:
+        check_inside(self._fs, self._root, f"{self._folder}/{_LOCK_FILE}")
         if name == PARAMETERS:
-            return f"{self._folder}/parameters.json"
-        return f"{self._folder}/tracks/{_track_of(name)}/{METADATA_FILE}"
+            return self._checked(f"{self._folder}/parameters.json")
+        return self._checked(f"{self._folder}/tracks/{_track_of(name)}/{METADATA_FILE}")
 
     def _stream_path(self, name: str) -> str:
         if name == LOGS:
-            return f"{self._folder}/logs/logs.jsonl"
-        return f"{self._folder}/tracks/{_track_of(name)}/{DATA_FILE}"
+            return self._checked(f"{self._folder}/logs/logs.jsonl")
+        return self._checked(f"{self._folder}/tracks/{_track_of(name)}/{DATA_FILE}")
+
+    def _checked(self, path: str) -> str:
+        """The path, reached through no symbolic link; a file that this object has just written to is trusted."""
+        if path not in self._ends:
+            check_inside(self._fs, self._root, path)
+        return path
 
     def _in_folder(self, folder: str, action: Callable[[], _T]) -> _T:
         """The action, with its folder made first if need be (also when somebody removed it meanwhile)."""

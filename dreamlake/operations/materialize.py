@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 
 from dreamlake.catalog import Claim
 from dreamlake.errors import InvalidInput
+from dreamlake.inside import link_below
 from dreamlake.operations.context import Store
 from dreamlake.operations.placing import BATCH_BYTES, Job, Outcome, Placer, Progress, batches, twins_apart
 from dreamlake.operations.planned import Options, Plan, TreePlan
@@ -212,7 +213,8 @@ class _Run:
         needed = {parent for folder in tree.folders for parent in _with_parents(folder)}
         for folder in sorted(tree.placed.folders - needed, key=lambda path: -path.count("/")):
             try:
-                self.fs.remove_dir(f"{self.todo.root}/{folder}")
+                if link_below(self.fs, self.todo.root, f"{self.todo.root}/{folder}") is None:
+                    self.fs.remove_dir(f"{self.todo.root}/{folder}")
             except FileNotFoundError:
                 tree.placed.forget_folder(folder)
             except OSError as error:

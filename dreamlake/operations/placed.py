@@ -137,7 +137,7 @@ class Placed:
                 self.files[key] = Mark(*row[2:])
             case ["gone", str(key)]:
                 self.files.pop(key, None)
-            case ["dir", str(relative)]:
+            case ["dir", str(relative)] if not {"", ".", ".."}.intersection(relative.split("/")):
                 self.folders.add(relative)
             case ["nodir", str(relative)]:
                 self.folders.discard(relative)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import operator
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, timezone
@@ -59,7 +60,9 @@ def find(
     """
     if scope not in SCOPES:
         raise InvalidInput(f"scope={scope!r}; use {', '.join(SCOPES)}")
-    keys = [session] if scope == "session" else [k for k in store.catalog.sessions() if k.namespace == session.namespace]
+    keys = (
+        [session] if scope == "session" else [k for k in store.catalog.sessions() if k.namespace == session.namespace]
+    )
     if scope == "workspace":
         keys = [key for key in keys if key.workspace == session.workspace]
     hits = [Hit(key, version) for key in keys for version in store.catalog.view(key).live() if test(version)]
@@ -69,7 +72,7 @@ def find(
 def predicate(
     *,
     glob: str | None = None,
-    path: str | None = None,
+    path: str | os.PathLike[str] | None = None,
     tags: Iterable[str] | None = None,
     all_tags: Iterable[str] | None = None,
     metadata: Mapping[str, Any] | None = None,

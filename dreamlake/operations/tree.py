@@ -26,6 +26,7 @@ from dreamlake.model import (
 )
 from dreamlake.operations.commit import commit
 from dreamlake.operations.context import Store
+from dreamlake.operations.mediatypes import type_after
 from dreamlake.ports import iso
 
 KEPT = frozenset({"description", "tags", "metadata"})
@@ -173,7 +174,13 @@ def move(store: Store, session: SessionKey, source: str, target: str) -> list[Ve
     """Move a file with its history, or a folder. Raises ``Conflict`` when a target is taken."""
     at = iso(store.ports.now())
     moves = planned_moves(store.catalog.view(session), source, target)
-    return _made(commit(store, session, [{"op": "move", "id": v.id, "to": key, "at": at} for v, key in moves]))
+    return _made(commit(store, session, [_move_entry(v, key, at) for v, key in moves]))
+
+
+def _move_entry(version: Version, key: str, at: str) -> dict[str, Any]:
+    kind = type_after(version.content_type, version.key, key)
+    given = {} if kind == version.content_type else {"type": kind}
+    return {"op": "move", "id": version.id, "to": key, "at": at, **given}
 
 
 def planned_moves(view: Fold, source: str, target: str) -> list[tuple[Version, str]]:
@@ -205,7 +212,7 @@ def again_entry(store: Store, version: Version, key: str) -> dict[str, Any]:
         "path": key,
         "digest": version.digest,
         "size": version.size_bytes,
-        "type": version.content_type,
+        "type": type_after(version.content_type, version.key, key),
         "description": version.description,
         "tags": list(version.tags),
         "metadata": version.metadata,

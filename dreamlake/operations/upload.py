@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from dreamlake.content.staging import Plain, Progress
-from dreamlake.model import SessionKey, Version, split_key
+from dreamlake.model import SessionKey, Version
 from dreamlake.operations.commit import commit
 from dreamlake.operations.context import Store, check_encoding
+from dreamlake.operations.mediatypes import content_type
 from dreamlake.operations.taking import Taker
-from dreamlake.ports import NO_FORK, iso
-
-_TYPES = {
-    ".pth": "application/octet-stream",
-    ".pt": "application/octet-stream",
-    ".ckpt": "application/octet-stream",
-    ".safetensors": "application/octet-stream",
-    ".npz": "application/octet-stream",
-    ".npy": "application/octet-stream",
-    ".gguf": "application/octet-stream",
-    ".json": "application/json",
-    ".jsonl": "application/jsonl",
-    ".yaml": "application/yaml",
-    ".yml": "application/yaml",
-    ".toml": "application/toml",
-    ".md": "text/markdown",
-    ".txt": "text/plain",
-    ".csv": "text/csv",
-    ".png": "image/png",
-    ".log": "text/plain",
-}
+from dreamlake.ports import iso
 
 
 @dataclass(frozen=True)
@@ -44,17 +24,6 @@ class Attributes:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-def content_type(filename: str) -> str:
-    """The media type for a file name; ``application/octet-stream`` when unknown."""
-    suffix = os.path.splitext(filename)[1].lower()
-    if suffix in _TYPES:
-        return _TYPES[suffix]
-    with NO_FORK:
-        import mimetypes
-
-    return mimetypes.guess_type(filename)[0] or "application/octet-stream"
-
-
 def put_entry(store: Store, key: str, plain: Plain, attributes: Attributes) -> dict[str, Any]:
     """The record entry that makes this content the newest version at ``key``."""
     return {
@@ -63,7 +32,7 @@ def put_entry(store: Store, key: str, plain: Plain, attributes: Attributes) -> d
         "path": key,
         "digest": plain.digest,
         "size": plain.size,
-        "type": content_type(split_key(key)[1]),
+        "type": content_type(key),
         "description": attributes.description,
         "tags": attributes.tags,
         "metadata": attributes.metadata,

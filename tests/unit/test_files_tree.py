@@ -156,6 +156,19 @@ def test_move_of_a_folder_with_one_file(files):
     assert isinstance(files.move("/two/x", "/y"), dict)
 
 
+def test_media_type_follows_the_suffix(files):
+    """The type of a file is what its name says; a name of the same kind changes nothing."""
+    files.upload(b"{}", filename="a.txt", path="/m")
+    files.upload(b"{}", filename="a.txt", path="/m")
+    assert files.move("/m/a.txt", "/m/a.json")["contentType"] == "application/json"
+    assert [r["contentType"] for r in files.history("/m/a.json")] == ["application/json", "text/plain"]
+    assert files.move("/m/a.json", "/m/b.JSON")["contentType"] == "application/json"
+    assert files.copy("/m/b.JSON", "/c.png")["contentType"] == "image/png"
+    assert files.get("/m/b.JSON")["contentType"] == "application/json"
+    assert files.move("/m", "/n")[0]["contentType"] == "application/json"
+    assert files.move("/n/b.JSON", "/plain")["contentType"] == "application/octet-stream"
+
+
 MOVES = [
     ("/c", "/m/a", Conflict, "/m/a exists in session w/s; delete it first or choose another name"),
     ("/c", "/m/a/x", Conflict, "/m/a is a file in session w/s; /m/a/x cannot lie inside it"),

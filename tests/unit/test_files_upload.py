@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from datetime import datetime, timezone
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -228,6 +228,37 @@ def test_record_without_attributes(files):
 )
 def test_content_type(files, name, kind):
     assert files.upload(b"x", filename=name)["contentType"] == kind
+
+
+# ---- paths that are no text, and sources that are no files ---------------------------------------------------
+
+
+def test_logical_paths_of_pathlib(files):
+    record = files.upload(b"x", filename="a.txt", path=PurePosixPath("/models/deep"))
+    assert record["path"] == "/models/deep"
+    here = PurePosixPath("/models")
+    assert files.list(path=here) == files.find(path=here) == [record]
+    assert files.get(here / "deep/a.txt") == record
+    assert files.read_bytes(Path("/models/deep/a.txt")) == b"x"
+    assert files.move(here / "deep/a.txt", here / "b.txt")["path"] == "/models"
+    assert files.exists(here / "b.txt")
+    with pytest.raises(InvalidType, match="path must be text, not BytesPath"):
+        files.upload(b"x", filename="c", path=BytesPath())
+    with pytest.raises(InvalidInput, match="leave its folder"):
+        files.upload(b"x", filename="c", path=PurePosixPath("../up"))
+
+
+class BytesPath:
+    def __fspath__(self):
+        return b"/models"
+
+
+@pytest.mark.parametrize("source", [3, None, 1.5, ["x"], io.StringIO("text")], ids=range(5))
+@pytest.mark.parametrize("named", [{}, {"filename": "x"}])
+def test_source_that_is_no_source(files, source, named):
+    kind = type(source).__name__
+    with pytest.raises(InvalidType, match=f"path, bytes or a file opened in binary mode .* not {kind}"):
+        files.upload(source, **named)
 
 
 # ---- paths -------------------------------------------------------------------------------------------------------

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from functools import partial
 
 import pytest
 from api_support import stored, tree
 
 from dreamlake import Session, open_lake
 from dreamlake.catalog import record as records
-from dreamlake.errors import Corrupt, LakeError, UnsupportedFormat
+from dreamlake.errors import Corrupt, InvalidInput, LakeError, UnsupportedFormat
 from dreamlake.model import SessionKey
 from dreamlake.ports import this_process
 
@@ -225,7 +226,7 @@ def test_extra_files_everywhere_are_ignored(root):
         assert session.files().read_bytes("kept") == b"x"
         session.files().upload(b"y", filename="y")
         assert [r["filename"] for r in session.files().list()] == ["kept", "y"]
-    assert [info.key for info in open_lake(root).sessions()] == [("w", "s")]
+    assert [info.key for info in open_lake(root).sessions()] == [SessionKey("w", "s")]
 
 
 @pytest.mark.parametrize("kind", ["empty", "garbage", "another database", "cut"])
@@ -265,3 +266,160 @@ def test_checkpoints_that_lie(memory_path, kind):
         assert session.files().list() == expected
         assert session.files().read_bytes("x") == b"x"
     assert len(stored(root)) == 2
+
+
+# ---- symbolic links: nothing is read or written through one, but the way to the root is the user's own -----------
+
+
+def move_out(root, place):
+    """Put a link where something of the lake was; what it leads to lies outside."""
+    target = root.parents[1] / "elsewhere"
+    if place.exists():
+        place.rename(target)
+    else:
+        target.mkdir()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(target)
+
+
+def use_all_of(session):
+    """Calls of everything that reads or writes below a session's folder."""
+    return [
+        lambda: session.parameters().set(lr=0.5),
+        lambda: session.parameters().get(),
+        lambda: session.log("hello"),
+        lambda: session.logs(),
+        lambda: session.track("train/loss").append(value=1.0),
+        lambda: session.track("train/loss").append_batch([{"value": 1.0}]),
+        lambda: session.track("train/loss").read(),
+        lambda: session.tracks().list_all(),
+    ]
+
+
+SIDE_DATA = [
+    ("parameters.json", False), ("logs", True), ("logs/logs.jsonl", False), ("tracks", True), ("tracks/train", True),
+    ("tracks/train/loss", True), ("tracks/train/loss/data.jsonl", False), ("tracks/train/loss/metadata.json", False),
+    (".lock", False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dangling", [False, True])
+@pytest.mark.parametrize(("name", "folder"), SIDE_DATA)
+def test_links_in_a_session_folder(root, name, folder, dangling):
+    with Session("s", "w", local_path=root) as session:
+        for call in use_all_of(session):
+            call()
+    place = root / "w/s" / name
+    move_out(root, place)
+    if dangling:
+        elsewhere = root.parents[1] / "elsewhere"
+        elsewhere.rename(root.parents[1] / "not here any more")
+    before = outside(root)
+    refused = 0
+    session = open_session(root)
+    upload = partial(session.files().upload, b"y", filename="y")  # what does not lie there is not concerned
+    for call in (*use_all_of(session), upload, session.close):
+        try:
+            call()
+        except InvalidInput as error:
+            assert call is not upload
+            assert f"{place} is a symbolic link (to " in str(error)
+            assert "If it is yours, move what it leads to into its place; if not, remove it" in str(error)
+            refused += 1
+    assert not session.is_open
+    assert refused >= 2
+    assert outside(root) == before
+    assert place.is_symlink()
+
+
+@pytest.mark.parametrize("name", ["w", "w/s", "w/s/session.json"])
+def test_links_on_the_way_to_a_session(root, name):
+    move_out(root, root / name)
+    before = outside(root)
+    with pytest.raises(InvalidInput, match=rf"{root / name} is a symbolic link"):
+        open_session(root)
+    assert outside(root) == before
+    lake = open_lake(root)
+    assert [info.key for info in lake.sessions()] == [SessionKey("w", "s")]  # the lake itself is well
+    result = lake.materialize("w/s")
+    assert [p.code for p in result.conflicts] == ([] if name.endswith("json") else ["symlink"])
+    assert outside(root) == before
+
+
+def test_link_where_a_new_session_would_be(root):
+    (root.parents[1] / "elsewhere").mkdir()
+    (root / "new").symlink_to(root.parents[1] / "elsewhere")
+    before = outside(root)
+    with pytest.raises(InvalidInput, match=r"/new is a symbolic link"):
+        Session("s", "new", local_path=root).open()
+    assert outside(root) == before
+    assert [info.key for info in open_lake(root).sessions()] == [SessionKey("w", "s")]
+
+
+SID = SessionKey("w", "s").sid
+STORE = [
+    "", "/blobs", "/blobs/2d", "/pending", "/sessions", "/tmp", "/quarantine", "/cache", "/placed", f"/sessions/{SID}",
+    f"/sessions/{SID}/log", f"/sessions/{SID}/log/0", f"/sessions/{SID}/ckpt",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STORE)
+def test_links_in_the_store(root, name):
+    place = root / f".dreamlake{name}"
+    move_out(root, place)
+    before = outside(root)
+    with pytest.raises(InvalidInput, match=rf"{place} is a symbolic link"):
+        open_session(root)
+    assert outside(root) == before
+
+
+def test_link_to_nowhere_in_place_of_a_store(memory_path):
+    (memory_path / "lake").mkdir()
+    (memory_path / "lake/.dreamlake").symlink_to(memory_path / "nowhere")
+    before = tree(memory_path)
+    with pytest.raises(InvalidInput, match=r"\.dreamlake is a symbolic link"):
+        open_session(memory_path / "lake")
+    assert tree(memory_path) == before
+
+
+@pytest.mark.parametrize("link", ["lake itself", "folder above", "both, relative"])
+def test_root_reached_through_links(root, memory_path, link):
+    """The way to the root is the user's own, and may be a link."""
+    if link == "lake itself":
+        (memory_path / "way").symlink_to(root)
+        way = memory_path / "way"
+    elif link == "folder above":
+        (memory_path / "way").symlink_to(root.parent)
+        way = memory_path / "way/lake"
+    else:
+        (memory_path / "up").symlink_to("outer")
+        (memory_path / "outer/again").symlink_to("lake")
+        way = memory_path / "up/again"
+    with Session("s", "w", local_path=way) as session:
+        for call in use_all_of(session):
+            call()
+        session.files().upload(b"y", filename="y")
+    with Session("s", "w", local_path=root) as session:
+        assert session.parameters().get() == {"lr": 0.5}
+        assert len(session.logs()) == 1
+        assert session.track("train/loss").read()["total"] == 2
+    done = open_lake(way).materialize()
+    assert (done.placed, done.conflicts) == (2, [])
+    assert (root / "w/s/files/y").read_bytes() == b"y"
+
+
+def test_what_was_placed_does_not_lead_away(root, memory_path):
+    """The memory of materialize is a file of the lake, too: folders that it names are removed only inside the root."""
+    lake = open_lake(root)
+    lake.materialize()
+    for name in ("empty", "outer/empty", "elsewhere/empty"):
+        (memory_path / name).mkdir(parents=True)
+    (root / "w/s/files/link").symlink_to(memory_path / "elsewhere")
+    (memo,) = (root / ".dreamlake/placed").iterdir()
+    lies = [["dir", "../../empty"], ["dir", "../empty"], ["dir", "w/../../empty"], ["dir", "w/s/files/link/empty"],
+            ["dir", ""], ["dir", "/"], ["file", "/../../../../kept", DIGEST, 1, 1, 1, 1, "copy", "auto"]]  # fmt: skip
+    memo.write_text(memo.read_text() + "".join(json.dumps(line) + "\n" for line in lies))
+    before = outside(root)
+    lake.materialize(delete=True)
+    assert outside(root) == before
+    assert (memory_path / "elsewhere/empty").is_dir()
