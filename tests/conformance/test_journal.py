@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes.docs import MemoryDocs
 
 from dreamlake.errors import InvalidInput
 from dreamlake.journal import LOGS, MAX_ROW_BYTES, PARAMETERS, TRACKS, Journal, number_key
+from dreamlake.journal.documents import INDEXES, DocumentJournal
 from dreamlake.journal.folder import FolderJournal
 from dreamlake.journal.memory import MemoryJournal
 from dreamlake.ports import Ports
@@ -47,6 +49,30 @@ class MemoryWorld:
         return [strict(line) for line in self.journal._streams.get(stream, [])]
 
 
+class DocumentsWorld:
+    def __init__(self, tmp_path: Path) -> None:
+        self.docs: Any = MemoryDocs()
+        self.docs.ensure(INDEXES)
+        self.journal = self.again()
+
+    def again(self) -> Journal:
+        return DocumentJournal(Ports(), self.docs, "5e55")
+
+    def document(self, name: str) -> Any:
+        found = self.docs.tables.get("journals", {}).get(f"5e55/{name}")
+        return None if found is None else strict(self._text(found))
+
+    def rows(self, stream: str) -> list[Any]:
+        chunks = sorted(self.docs.tables.get("chunks", {}).values(), key=lambda chunk: chunk["first"])
+        lines = [line for chunk in chunks if chunk["stream"] == stream for line in self._text(chunk).split("\n")[:-1]]
+        return [{number_key(stream): number, **strict(line)} for number, line in enumerate(lines)]
+
+    def _text(self, found: dict[str, Any]) -> str:
+        pieces = self.docs.tables.get("pieces", {})
+        names = [f"{found['writer']}/{number}" for number in range(len(found.get("pieces", ())))]
+        return found["text"] if "text" in found else "".join(pieces[name]["text"] for name in names)
+
+
 class FolderWorld:
     def __init__(self, tmp_path: Path) -> None:
         self.folder = tmp_path / "workspace" / "session"
@@ -64,7 +90,7 @@ class FolderWorld:
         return [strict(line) for line in file.read_text("utf-8").split("\n")[:-1]] if file.exists() else []
 
 
-@pytest.fixture(params=[MemoryWorld, FolderWorld])
+@pytest.fixture(params=[MemoryWorld, FolderWorld, DocumentsWorld])
 def world(request: pytest.FixtureRequest, tmp_path: Path):
     world = request.param(tmp_path)
     yield world
