@@ -1,7 +1,8 @@
 """All tests, with one command on a fresh machine: ``python3 tools/test.py [pytest arguments]``.
 
 Makes a virtual environment of its own in the checkout (``.venv-test``), installs the project with everything that the
-tests and the documentation need, runs the linters, the type checker and pytest, and says which stores were tested.
+tests and the documentation need, starts the servers that remote mode is tested on (``tools/servers``, in
+``.venv-servers``), runs the linters, the type checker and pytest, and says which stores were tested.
 Without arguments the tests that measure time or start many processes run alone, after the rest. Exits with 0 only if
 everything passed; the last line counts tests and checks. Leaves nothing running and writes only to the checkout and to
 a temporary folder that it removes.
@@ -23,7 +24,7 @@ import tempfile
 import time
 import venv
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,9 +36,8 @@ REQUIREMENTS = ROOT / "tools" / "requirements-test.txt"
 EXTRAS = "test,docs-test,examples"
 WORKERS = "2"
 SERIAL_FOLDERS = ("tests/crash",)  # what is marked "serial" elsewhere runs with them
-REQUIRED_STORES = ("folder", "memory")  # the conformance suites must have run on each of these
+REQUIRED_STORES = ("folder", "memory", "s3", "mongo")  # the conformance suites must have run on each of these
 ORPHANS_MAY_LIVE_S = 5.0
-_KNOWN_STORES = (*REQUIRED_STORES, "s3", "mongo")
 _NO_TESTS = 5  # pytest's exit code when nothing was selected
 _SUBREAPER = 36  # linux/prctl.h
 
@@ -75,8 +75,9 @@ def main(arguments: Sequence[str]) -> int:
         environment = variables(scratch)
         install(environment)
         broken = [name for name, command in CHECKS.items() if run(name, command, environment) != 0]
-        count, crashed = tests(arguments, environment, Path(scratch))
-        broken += crashed
+        with servers(environment, wanted=not arguments) as complaints:
+            count, crashed = tests(arguments, environment, Path(scratch))
+        broken += crashed + complaints
         if not arguments:
             broken += missing_stores(count)
         broken += [f"left running: {name}" for name in end_orphans()]
@@ -162,6 +163,34 @@ def run(name: str, command: Sequence[str], environment: dict[str, str]) -> int:
     return code
 
 
+@contextlib.contextmanager
+def servers(environment: dict[str, str], *, wanted: bool) -> Iterator[list[str]]:
+    """One pair of servers for all test processes; their addresses go into ``environment``. Yields complaints.
+
+    A run of chosen tests starts them when a test asks for them (``tests/conftest.py``).
+    """
+    if not wanted:
+        yield []
+        return
+    begun = time.monotonic()
+    sys.path.insert(0, str(ROOT))
+    from tools.servers import keeper
+
+    try:
+        found = keeper.kept(os.getpid(), environment)
+    except (RuntimeError, OSError) as error:
+        say(f"servers: {error}")
+        yield ["the servers did not start"]
+        return
+    say(f"servers: ok ({time.monotonic() - begun:.0f} s)")
+    pid = int(found.pop("pid"))
+    environment.update(found)
+    try:
+        yield []
+    finally:
+        keeper.end(pid)
+
+
 def tests(arguments: Sequence[str], environment: dict[str, str], scratch: Path) -> tuple[Count, list[str]]:
     """Run pytest; returns the counts, and the runs that broke off rather than fail tests."""
     serial = [folder for folder in SERIAL_FOLDERS if (ROOT / folder).is_dir()]
@@ -199,13 +228,13 @@ def read_report(report: Path) -> Count:
     for case in cases:
         if "conformance" in case.get("classname", "") and len(case) == 0:
             parameters = case.get("name", "").partition("[")[2].rstrip("]").lower()
-            stores.update(store for store in _KNOWN_STORES if store in parameters)
+            stores.update(store for store in REQUIRED_STORES if store in parameters)
     return Count(len(cases) - failed - skipped, failed, skipped, frozenset(stores))
 
 
 def missing_stores(count: Count) -> list[str]:
     """Say what the conformance suites ran on; returns a complaint for every store that they must run on."""
-    say(f"stores tested: {', '.join(sorted(count.stores)) or 'none'}; this release needs no servers")
+    say(f"stores tested: {', '.join(sorted(count.stores)) or 'none'}")
     return [f"no conformance test ran on the {store} store" for store in REQUIRED_STORES if store not in count.stores]
 
 

@@ -14,6 +14,7 @@ from tools import test as command
 REPORT = """<testsuites><testsuite>
   <testcase classname="tests.conformance.test_blobs" name="test_publish[memory]"/>
   <testcase classname="tests.conformance.test_blobs" name="test_publish[folder]"><skipped/></testcase>
+  <testcase classname="tests.conformance.test_docs" name="test_update[mongo]"/>
   <testcase classname="tests.unit.test_x" name="test_y[folder]"/>
   <testcase classname="tests.unit.test_x" name="test_z"><failure/></testcase>
   <testcase classname="tests.unit.test_x" name="test_setup"><error/></testcase>
@@ -23,7 +24,7 @@ REPORT = """<testsuites><testsuite>
 def test_report_counts_and_stores(tmp_path: Path) -> None:
     report = tmp_path / "report.xml"
     report.write_text(REPORT)
-    assert command.read_report(report) == command.Count(2, 2, 1, frozenset({"memory"}))
+    assert command.read_report(report) == command.Count(3, 2, 1, frozenset({"memory", "mongo"}))
 
 
 def test_missing_report_counts_nothing(tmp_path: Path) -> None:
@@ -31,9 +32,9 @@ def test_missing_report_counts_nothing(tmp_path: Path) -> None:
 
 
 def test_store_that_did_not_run_is_a_failure() -> None:
-    complaints = command.missing_stores(command.Count(stores=frozenset({"memory"})))
+    complaints = command.missing_stores(command.Count(stores=frozenset({"memory", "s3", "mongo"})))
     assert complaints == ["no conformance test ran on the folder store"]
-    assert command.missing_stores(command.Count(stores=frozenset({"memory", "folder"}))) == []
+    assert command.missing_stores(command.Count(stores=frozenset(command.REQUIRED_STORES))) == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="orphans are adopted on Linux only")
