@@ -358,7 +358,8 @@ def _serves(found: dict[str, Any] | None, index: Index) -> bool:
 
 def _learn(state: _Client, session: ClientSession) -> None:
     with state.lock:
-        time_, cluster = session.operation_time, session.cluster_time
+        time_: Any = session.operation_time
+        cluster: Any = session.cluster_time
         if time_ is not None and (state.operation_time is None or time_ > state.operation_time):
             state.operation_time = time_
         if cluster is not None and (

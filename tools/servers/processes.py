@@ -164,7 +164,7 @@ class S3Server(Server):
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses now, each with its neighbour at ``GRPC_OFFSET``; below what the system hands out itself."""
+    """Ports that nobody uses now, each with its neighbour at ``GRPC_OFFSET``; below those that the system gives out."""
     found: list[int] = []
     deadline = time.monotonic() + 30
     while len(found) < count:

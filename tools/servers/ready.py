@@ -11,7 +11,8 @@ import time
 def mongo(url: str) -> None:
     from pymongo import MongoClient
 
-    with MongoClient(url, serverSelectionTimeoutMS=500, connectTimeoutMS=500) as client:
+    client: MongoClient[dict[str, object]] = MongoClient(url, serverSelectionTimeoutMS=500, connectTimeoutMS=500)
+    with client:
         client["admin"].command("ping")
 
 
@@ -36,7 +37,10 @@ def main(seconds: float, kind: str, arguments: list[str]) -> int:
     deadline = time.monotonic() + seconds
     while True:
         try:
-            {"mongo": mongo, "s3": s3}[kind](*arguments)
+            if kind == "mongo":
+                mongo(*arguments)
+            else:
+                s3(*arguments)
             return 0
         except Exception as error:
             if time.monotonic() > deadline:
