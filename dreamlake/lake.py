@@ -1,103 +1,98 @@
-"""``open_lake``: the only place that chooses implementations.
+"""``Lake``, and ``open_lake``: the only place that chooses implementations.
 
-A folder lake is ``<root>/.dreamlake`` (the store) beside the documented session folders. Creating one is atomic: the
-layout is built under a scratch name, made durable, and renamed into place; of two creators one wins.
+A folder lake is ``<root>/.dreamlake`` (the store) beside the documented session folders.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from dreamlake import config, values
+from dreamlake import config
 from dreamlake.blobs.folder import FolderBlobs
 from dreamlake.catalog.folder import FolderCatalog
 from dreamlake.checkpoints import Checkpoints
-from dreamlake.errors import InvalidInput, NotFound, UnsupportedFormat
+from dreamlake.errors import InvalidInput, NotFound
+from dreamlake.folder_home import FolderHome
+from dreamlake.folder_store import STORE_DIR, SUBDIRS, create_store, read_settings, store_head
 from dreamlake.inside import check_inside, check_names
 from dreamlake.journal import Journal
-from dreamlake.journal.folder import FolderJournal
-from dreamlake.model import (
-    DEFAULT_MAX_FILE_BYTES,
-    MAX_SEGMENT_BYTES,
-    SessionInfo,
-    SessionKey,
-    same_name,
-    session_key,
-)
+from dreamlake.location import RemoteAddress, location_of
+from dreamlake.model import DEFAULT_MAX_FILE_BYTES, SessionInfo, SessionKey
 from dreamlake.operations.context import DEFAULT_ENCODING, Store, check_encoding
-from dreamlake.ports import Ports, iso
+from dreamlake.ports import Ports
 from dreamlake.progress import meter
 from dreamlake.upkeep import Upkeep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Executor
     from datetime import datetime
 
+    from dreamlake.home import Home
     from dreamlake.operations.materialize import Materialized, Options, Plan
     from dreamlake.operations.optimize import Optimized
 
-STORE_DIR = ".dreamlake"
-FORMAT = 1
-_SUBDIRS = ("tmp", "pending", "blobs", "sessions", "quarantine", "cache", "placed")
-
 
 class Lake(Upkeep, Checkpoints):
-    """An open lake. Made by ``open_lake``; holds no file open and needs no closing.
+    """An open lake. Made by ``open_lake``; may be used in a ``with`` block, which closes it.
 
     Attributes:
         store: what the operations work on.
-        root: the folder that holds the documented trees.
+        home: what a lake has besides.
         store_id: the lake's identity, equal in all copies of it.
     """
 
-    def __init__(self, store: Store, root: str, store_id: str) -> None:
-        self.store, self.root, self.store_id = store, root, store_id
+    def __init__(self, store: Store, home: Home, store_id: str) -> None:
+        self.store, self.home, self.store_id = store, home, store_id
 
     def __repr__(self) -> str:
-        return f"Lake({self.root!r})"
+        return f"Lake({self.where!r})"
+
+    def __enter__(self) -> Lake:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back connections; a lake in a folder holds nothing open. May be repeated."""
+        self.home.close()
+
+    @property
+    def root(self) -> str | None:
+        """The folder that holds the documented trees, or None for a remote lake."""
+        return self.home.root
+
+    @property
+    def where(self) -> str:
+        """What to call the place: a folder, a profile, or the URL of the database without any secret."""
+        return self.home.where
 
     def configure(self, *, encoding: str) -> None:
         """Set how uploads to this lake are stored from now on unless they say: "auto", "coded" or "raw"."""
-        ports, base = self.store.ports, f"{self.root}/{STORE_DIR}"
-        settings = {**read_settings(ports, base), "encoding": check_encoding(encoding, None)}
-        scratch = f"{base}/tmp/{ports.scratch_name('settings')}"
-        ports.fs.write(scratch, values.encode(settings, indent=2) + b"\n")
-        ports.fs.fsync(scratch)
-        ports.fs.rename(scratch, f"{base}/settings.json")
-        ports.fs.fsync_dir(base)
+        self.home.configure({"encoding": check_encoding(encoding, None)})
         self.store = replace(self.store, encoding=encoding)
 
     def sessions(self) -> list[SessionInfo]:
-        """All sessions that exist, sorted by workspace and name."""
+        """All sessions of this namespace that exist, sorted by workspace and name."""
         from dreamlake.operations.references import Sessions
 
-        return [fold.info for _, fold in Sessions(self.store) if fold.info.exists]  # few folds are open at a time
+        views = Sessions(self.store)  # few folds are open at a time
+        return [info for key in self.store.sessions() if (info := views.view(key).info).exists]
 
     def info(self, key: SessionKey) -> SessionInfo:
         """What is known of one session; ``exists`` is False for an unknown one."""
         return self.store.catalog.view(key).info
 
-    def session_folder(self, key: SessionKey) -> str:
-        """The documented folder of a session.
-
-        On a file system that folds case or Unicode forms the plain name may belong to another session; then the
-        session whose name came second lives in ``<name>~<8 hexadecimal digits of its identity>``. Whose it is says
-        ``session.json``; while that is missing or damaged, the oldest session with such a name.
-        """
-        plain = f"{self.root}/{key.workspace}/{key.name}"
-        owner = self._folder_owner(plain) or self._oldest_in(plain, key)
-        if owner is None or owner == key:
-            return plain
-        short = key.name.encode()[: MAX_SEGMENT_BYTES - 9].decode(errors="ignore")
-        return f"{self.root}/{key.workspace}/{short}~{key.sid[:8]}"
+    def session_folder(self, key: SessionKey) -> str | None:
+        """The documented folder of a session; None in a remote lake, which has none."""
+        return self.home.session_folder(key)
 
     def journal(self, key: SessionKey) -> Journal:
         """Parameters, logs and tracks of a session."""
-        return FolderJournal(self.store.ports, self.session_folder(key), root=self.root)
+        return self.home.journal(key)
 
     def optimize(
         self,
@@ -176,38 +171,23 @@ class Lake(Upkeep, Checkpoints):
         with meter(todo.bytes, "materialize") as progress:
             return execute(self.store, todo, executor=executor, workers=workers, progress=progress)
 
-    def _folder_owner(self, folder: str) -> SessionKey | None:
-        try:
-            raw = values.decode(self.store.ports.fs.read(f"{folder}/session.json"))
-            return session_key(raw["workspace"], raw["name"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def _oldest_in(self, folder: str, key: SessionKey) -> SessionKey | None:
-        """Of the sessions whose plain folder is this very one on this file system, the oldest."""
-        fs, spelling = self.store.ports.fs, same_name(str(key))
-        try:
-            inode = fs.lstat(folder).inode
-            names = [k for k in self.store.catalog.sessions() if same_name(str(k)) == spelling]
-            here = [k for k in names if fs.lstat(f"{self.root}/{k.workspace}/{k.name}").inode == inode]
-        except OSError:  # there is no folder yet, or none for one of them: this file system tells them apart
-            return None
-        return min(here, key=lambda k: (self.info(k).created_at or "", k), default=None)
-
 
 def open_lake(
-    location: str | os.PathLike[str] | None = None,
+    location: str | os.PathLike[str] | Mapping[str, Any] | RemoteAddress | None = None,
     *,
     create: bool = False,
+    namespace: str | None = None,
     max_file_bytes: int | None = None,
     encoding: str | None = None,
     ports: Ports | None = None,
 ) -> Lake:
-    """Open the lake in a folder.
+    """Open a lake in a folder, or a remote one.
 
     Args:
-        location: its root folder; None means what ``config.local_path`` says (environment, file, ``./experiments``).
+        location: a folder; or the URL, mapping or profile of a remote lake (see ``location``); None means what the
+            environment and the configuration file say, or ``./experiments``.
         create: make an empty lake when there is none.
+        namespace: whose sessions are meant, in a remote lake; default: the configured one, or the user's name.
         max_file_bytes: upload limit in bytes; None means what the configuration says, or 5 GiB.
         encoding: how uploads are stored unless they say; None means ``DREAMLAKE_ENCODING``, the lake's setting (see
             ``Lake.configure``), or "auto".
@@ -217,9 +197,18 @@ def open_lake(
         NotFound: no lake there and not ``create``.
         InvalidInput: the location is a file, or a setting is no number.
         UnsupportedFormat: a newer format, or not a store.
+        Unavailable, AccessDenied: a remote lake that cannot be reached, or not with these credentials.
     """
-    root = config.local_path(location)
+    place = location_of(location, namespace=namespace)
     ports = ports or Ports()
+    limit = config.max_file_bytes(max_file_bytes) or DEFAULT_MAX_FILE_BYTES
+    chosen = check_encoding(encoding, os.environ.get("DREAMLAKE_ENCODING") or None)
+    if isinstance(place, RemoteAddress):
+        raise config.no_remote(str(place))
+    return _open_folder(ports, place, create, limit, chosen)
+
+
+def _open_folder(ports: Ports, root: str, create: bool, limit: int, encoding: str | None) -> Lake:
     base = f"{root}/{STORE_DIR}"
     check_inside(ports.fs, root, base)
     try:
@@ -235,106 +224,20 @@ def open_lake(
     except NotADirectoryError:
         raise InvalidInput(f"{root} is not a folder", path=root) from None
     head = store_head(data, base)
-    check_names(ports.fs, base, _SUBDIRS)
+    check_names(ports.fs, base, SUBDIRS)
     check_names(ports.fs, f"{base}/blobs")
-    chosen = check_encoding(encoding, os.environ.get("DREAMLAKE_ENCODING") or None)
     store = Store(
         ports=ports,
         catalog=FolderCatalog(ports, base),
         blobs=FolderBlobs(ports, base),
         root=root,
         scratch=f"{base}/cache",
-        max_file_bytes=config.max_file_bytes(max_file_bytes) or DEFAULT_MAX_FILE_BYTES,
-        encoding=chosen or read_settings(ports, base).get("encoding", DEFAULT_ENCODING),
+        max_file_bytes=limit,
+        encoding=encoding or read_settings(ports, base).get("encoding", DEFAULT_ENCODING),
     )
-    return Lake(store, root, head["store_id"])
+    return Lake(store, FolderHome(ports, root, store.catalog, _folder_store), head["store_id"])
 
 
-def read_settings(ports: Ports, base: str) -> dict[str, Any]:
-    """The lake's own settings; {} where none were made. Raises ``InvalidInput`` when the file does not read."""
-    path = f"{base}/settings.json"
-    try:
-        settings = values.decode(ports.fs.read(path))
-        check_encoding(settings.get("encoding"), None)
-    except FileNotFoundError:
-        return {}
-    except (ValueError, AttributeError) as error:
-        raise InvalidInput(f"{path} does not read ({error}); mend it or remove it", path=path) from None
-    return dict(settings)
-
-
-def create_store(ports: Ports, root: str) -> None:
-    """Lay out an empty store in ``root``, atomically and durably. Leaves an existing one alone."""
-    fs = ports.fs
-    holders = _holders_of_new_folders(ports, root)
-    try:
-        fs.make_dir(root)
-    except (FileExistsError, NotADirectoryError):
-        raise InvalidInput(f"{root} is not a folder", path=root) from None
-    scratch = f"{root}/{STORE_DIR}-{ports.scratch_name('new')}"
-    try:
-        _lay_out(ports, scratch)
-        fs.rename(scratch, f"{root}/{STORE_DIR}")
-    except BaseException as error:
-        remove_scratch(ports, scratch)
-        if not isinstance(error, OSError):
-            raise
-        try:
-            fs.stat(f"{root}/{STORE_DIR}/store.json")  # somebody else made it: fine
-        except OSError:
-            raise error from None
-        return
-    fs.fsync_dir(root)
-    for folder in holders:
-        with contextlib.suppress(PermissionError):  # a folder that may be written to, but not read
-            fs.fsync_dir(folder)
-
-
-def _holders_of_new_folders(ports: Ports, path: str) -> list[str]:
-    """Of ``path`` and its parents, those that do not exist yet: the folders that their names will be in."""
-    holders = []
-    while path != os.path.dirname(path):
-        try:
-            ports.fs.lstat(path)
-            break
-        except FileNotFoundError:
-            path = os.path.dirname(path)
-            holders.append(path)
-        except NotADirectoryError:
-            break
-    return holders
-
-
-def _lay_out(ports: Ports, scratch: str) -> None:
-    fs = ports.fs
-    for name in _SUBDIRS:
-        fs.make_dir(f"{scratch}/{name}")
-    for shard in range(256):
-        fs.make_dir(f"{scratch}/blobs/{shard:02x}")
-    head = {"format": FORMAT, "store_id": ports.new_id(), "created_at": iso(ports.now())}
-    fs.write(f"{scratch}/store.json", values.encode(head, indent=2) + b"\n")
-    fs.fsync(f"{scratch}/store.json")
-    for path in (f"{scratch}/blobs", scratch):
-        fs.fsync_dir(path)
-
-
-def remove_scratch(ports: Ports, scratch: str) -> None:
-    """Remove what a creation of a store laid out so far. Nothing else is ever in it; what is stays."""
-    fs = ports.fs
-    with contextlib.suppress(OSError):
-        fs.unlink(f"{scratch}/store.json")
-    for folder in [*(f"blobs/{shard:02x}" for shard in range(256)), *_SUBDIRS, ""]:
-        with contextlib.suppress(OSError):
-            fs.remove_dir(f"{scratch}/{folder}".rstrip("/"))
-
-
-def store_head(data: bytes, base: str) -> dict[str, Any]:
-    """The content of ``store.json``. Raises ``UnsupportedFormat`` for a newer or unreadable one."""
-    try:
-        head = values.decode(data)
-        version, store_id = head["format"], head["store_id"]
-    except (ValueError, KeyError, TypeError):
-        raise UnsupportedFormat(f"{base}/store.json is damaged: this is not a readable lake", path=base) from None
-    if version != FORMAT or not isinstance(store_id, str):
-        raise UnsupportedFormat(f"{base} has store format {version!r}; this release reads format {FORMAT}", path=base)
-    return dict(head)
+def _folder_store(root: str) -> Store:
+    """A store for a task in another process."""
+    return open_lake(root).store

@@ -5,6 +5,7 @@ Owns: what a legal name and path is (I8), what a version of a file is, and the l
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import re
 import unicodedata
@@ -102,6 +103,21 @@ class SessionInfo(NamedTuple):
     @property
     def exists(self) -> bool:
         return self.created_at is not None and self.dropped_at is None
+
+
+def session_document(info: SessionInfo) -> dict[str, Any]:
+    """The content of ``session.json``."""
+    return {
+        "name": info.key.name,
+        "workspace": info.key.workspace,
+        "description": info.description,
+        "tags": list(info.tags),
+        "folder": info.folder,
+        "metadata": copy.deepcopy(info.metadata or {}),
+        "created_at": info.created_at,
+        "updated_at": info.updated_at,
+        "write_protected": info.write_protected,
+    }
 
 
 def session_key(workspace: str, name: str, namespace: str = "") -> SessionKey:

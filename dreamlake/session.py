@@ -24,7 +24,7 @@ from dreamlake.journal import Journal
 from dreamlake.lake import Lake, open_lake
 from dreamlake.legacy import FileOperation
 from dreamlake.logs import Logs
-from dreamlake.model import SessionInfo, check_description, check_tags, folder_path, session_key
+from dreamlake.model import check_description, check_tags, folder_path, session_document, session_key
 from dreamlake.operations.commit import commit
 from dreamlake.operations.context import check_encoding
 from dreamlake.parameters import Parameters
@@ -33,7 +33,6 @@ from dreamlake.tracks import Track, Tracks
 
 __all__ = ["Session", "dreamlake_session"]
 
-_PLACE_TRIES = 5  # of writing session.json beside others who do the same
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -131,9 +130,7 @@ class Session:
         changed = {name: value for name, value in self._given.items() if _differs(getattr(info, name), value)}
         if info.exists and info.write_protected and changed:
             raise StateError(f"session {self._key} is write-protected; its {', '.join(changed)} cannot be changed")
-        folder = lake.session_folder(self._key)
-        check_inside(lake.store.ports.fs, lake.root, f"{folder}/session.json")
-        fresh = _make_folder(lake, folder) if not info.exists else False
+        undo = lake.home.prepare(self._key, new=not info.exists)
         if not info.exists or changed:
             try:
                 commit(lake.store, self._key, [{"op": "session", "at": iso(lake.store.ports.now()), **changed}])
@@ -143,7 +140,7 @@ class Session:
                         lake.store.ports.fs.remove_dir(folder)
                 raise
         try:
-            write_session_file(lake, lake.info(self._key))
+            lake.home.show(lake.info(self._key))
         except OSError:  # a view only: who may not write, or has no space left, can still read
             if not info.exists:
                 raise
@@ -160,7 +157,7 @@ class Session:
                     if self._journal is not None:
                         self._journal.close()
                 with contextlib.suppress(OSError, LakeError):  # a view only; the next open writes it again
-                    write_session_file(self._lake, self._lake.info(self._key))
+                    self._lake.home.show(self._lake.info(self._key))
             finally:
                 self._lake = self._journal = None
                 self._parts = {}
@@ -302,68 +299,6 @@ def _differs(have: Any, given: Any) -> bool:
     if isinstance(given, dict):
         return values.encode(have or {}) != values.encode(given)
     return bool((list(have) if isinstance(given, list) else have) != given)
-
-
-def _make_folder(lake: Lake, folder: str) -> bool:
-    """The folder of a new session. True if this call made it."""
-    try:
-        return lake.store.ports.fs.make_dir(folder)
-    except (FileExistsError, NotADirectoryError):
-        raise _in_the_way(folder) from None
-
-
-def _in_the_way(path: str) -> InvalidInput:
-    return InvalidInput(f"{path} is in the way: a session needs this name; move it, or use another name", path=path)
-
-
-def session_document(info: SessionInfo) -> dict[str, Any]:
-    """The content of ``session.json``."""
-    return {
-        "name": info.key.name,
-        "workspace": info.key.workspace,
-        "description": info.description,
-        "tags": list(info.tags),
-        "folder": info.folder,
-        "metadata": copy.deepcopy(info.metadata or {}),
-        "created_at": info.created_at,
-        "updated_at": info.updated_at,
-        "write_protected": info.write_protected,
-    }
-
-
-def write_session_file(lake: Lake, info: SessionInfo) -> None:
-    """Write ``session.json`` if it is missing or differs; atomic. It also says whose the folder is: first come."""
-    fs, ports = lake.store.ports.fs, lake.store.ports
-    data = values.encode(session_document(info), indent=2) + b"\n"
-    for _ in range(_PLACE_TRIES):
-        folder = lake.session_folder(info.key)
-        path, missing = f"{folder}/session.json", False
-        check_inside(fs, lake.root, path)
-        try:
-            if fs.read(path) == data:
-                return
-        except FileNotFoundError:
-            _make_folder(lake, folder)
-            missing = True
-        except (NotADirectoryError, IsADirectoryError) as error:
-            raise _in_the_way(path if isinstance(error, IsADirectoryError) else folder) from None
-        scratch = f"{folder}/.{ports.scratch_name('session')}"
-        try:
-            fs.write(scratch, data)
-            fs.fsync(scratch)
-            if missing:
-                fs.rename_new(scratch, path)
-            else:
-                fs.rename(scratch, path)
-        except BaseException as error:
-            with contextlib.suppress(OSError):
-                fs.unlink(scratch)
-            if missing and isinstance(error, FileExistsError):
-                continue  # another process was quicker; perhaps for a session that this disk takes for the same
-            raise
-        fs.fsync_dir(folder)
-        return
-    raise _in_the_way(path)  # a link to nowhere
 
 
 def dreamlake_session(*args: Any, **options: Any) -> Callable[[_F], _F]:

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from dreamlake.errors import LakeError, NotFound, UnsupportedFormat
+from dreamlake.errors import LakeError, NotFound
 from dreamlake.model import SessionKey
 from dreamlake.operations.context import Store
-from dreamlake.ports import OsFs
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from dreamlake.lake import Lake
+    from dreamlake.home import Home
     from dreamlake.operations.collection import Collection
     from dreamlake.operations.findings import Finding, Verification
     from dreamlake.operations.repair import Repair
@@ -31,7 +29,7 @@ class Upkeep:
     """The part of ``Lake`` that this module is about."""
 
     store: Store
-    root: str
+    home: Home
     store_id: str
 
     def collect(
@@ -68,9 +66,9 @@ class Upkeep:
         from dreamlake.operations.durations import seconds
 
         kept, trash = seconds(keep_deleted, "keep_deleted"), seconds(trash_time, "trash_time")
-        self._same_store()
+        self.home.check_identity(self.store_id)
         if not dry_run:
-            self._sweep_unborn()
+            self.home.sweep()
 
         def run(force: bool) -> Collection:
             return collect(
@@ -107,19 +105,17 @@ class Upkeep:
 
         Session folders that were removed, moved or copied by hand are among the findings (of the first shard).
         """
-        from dreamlake.operations.sessions_health import check_folders
         from dreamlake.operations.verify import verify
 
-        self._same_store()
+        self.home.check_identity(self.store_id)
         file = os.fspath(resume) if resume is not None else None
-        opener = partial(_open_store, self.root) if type(self.store.ports.fs) is OsFs else None
         report = verify(
-            self.store, deep=deep, shard=shard, resume=file, executor=executor, opener=opener, progress=progress
-        )
+            self.store, deep=deep, shard=shard, resume=file, executor=executor, opener=self.home.opener(),
+            progress=progress,
+        )  # fmt: skip
         if shard[0] == 1:
-            existing = [key for key in self.store.catalog.sessions(lambda error: None) if self._exists(key)]
-            folder_of = cast("Lake", self).session_folder
-            report.findings += check_folders(self.store.ports.fs, self.root, existing, folder_of)
+            existing = (key for key in self.store.catalog.sessions(lambda error: None) if self._exists(key))
+            report.findings += self.home.check_sessions(existing)
         return report
 
     def repair(
@@ -132,7 +128,8 @@ class Upkeep:
         """Heal what ``verify`` finds, from the trash, this lake's own trees, and ``sources``. Never drops a record.
 
         Args:
-            sources: other lakes, folders or files. From a copy of this very lake lost records come back, too.
+            sources: other lakes (also the URL or profile of a remote one), folders or files. From a copy of this very
+                lake lost records come back, too.
             deep: read every byte first, to find damage that left no trace.
             dry_run: only say what would be healed from where.
 
@@ -141,14 +138,16 @@ class Upkeep:
         """
         from dreamlake.operations.repair import repair
 
-        self._same_store()
+        self.home.check_identity(self.store_id)
         lakes, folders = [], []
         for source in sources:
-            lake = source if isinstance(source, Upkeep) else _lake_at(os.path.abspath(os.path.expanduser(source)))
+            lake = source if isinstance(source, Upkeep) else _lake_at(source)
             if lake is not None:
                 lakes.append(lake)
-            folders.append(lake.root if lake is not None else os.path.abspath(os.path.expanduser(str(source))))
-        twins = [lake.store for lake in lakes if lake.store_id == self.store_id and lake.root != self.root]
+            folder = lake.home.root if lake is not None else os.path.abspath(os.path.expanduser(str(source)))
+            if folder is not None:
+                folders.append(folder)
+        twins = [lake.store for lake in lakes if lake.store_id == self.store_id and lake.home.where != self.home.where]
         others = [lake.store for lake in lakes if lake.store_id != self.store_id]
         return repair(
             self.store, deep=deep, lakes=others, twins=twins, folders=folders, dry_run=dry_run, progress=progress
@@ -156,9 +155,7 @@ class Upkeep:
 
     def check_session(self, key: SessionKey) -> list[Finding]:
         """What is wrong with the folder of a session: removed, moved or copied by hand. Looks only."""
-        from dreamlake.operations.sessions_health import check_session
-
-        return check_session(self.store.ports.fs, self.root, key, cast("Lake", self).session_folder)
+        return self.home.check_session(key)
 
     def stats(self) -> Stats:
         """Totals: sessions, files, versions, plain and stored bytes."""
@@ -184,37 +181,16 @@ class Upkeep:
         except LakeError:
             return True  # it cannot be read, but it is there
 
-    def _same_store(self) -> None:
-        """Raises ``UnsupportedFormat`` when another store has taken this one's place since it was opened."""
-        from dreamlake.lake import STORE_DIR, store_head
 
-        base = f"{self.root}/{STORE_DIR}"
-        found = store_head(self.store.ports.fs.read(f"{base}/store.json"), base)["store_id"]
-        if found != self.store_id:
-            message = f"{base} is another lake now ({found}, not {self.store_id}); open it again"
-            raise UnsupportedFormat(message, path=base)
-
-    def _sweep_unborn(self) -> None:
-        """Remove what creations of a store left behind whose process is dead."""
-        from dreamlake.lake import STORE_DIR, remove_scratch
-
-        ports, prefix = self.store.ports, f"{STORE_DIR}-"
-        for name in ports.fs.list(self.root):
-            if name.startswith(prefix) and ports.scratch_is_abandoned(name[len(prefix) :]):
-                remove_scratch(ports, f"{self.root}/{name}")
-
-
-def _open_store(root: str) -> Store:
-    """A store for a task in another process."""
+def _lake_at(source: str | os.PathLike[str]) -> Upkeep | None:
+    """The lake at a location, or None when it is an ordinary folder or file. Raises ``NotFound`` for neither."""
+    from dreamlake.folder_store import STORE_DIR
     from dreamlake.lake import open_lake
+    from dreamlake.location import RemoteAddress, location_of
 
-    return open_lake(root).store
-
-
-def _lake_at(path: str) -> Upkeep | None:
-    """The lake in a folder, or None when it is an ordinary folder or file. Raises ``NotFound`` for neither."""
-    from dreamlake.lake import STORE_DIR, open_lake
-
-    if not os.path.lexists(path):
-        raise NotFound(f"no such file or folder: {path}", path=path)
-    return open_lake(path) if os.path.isfile(f"{path}/{STORE_DIR}/store.json") else None
+    place = location_of(source)
+    if isinstance(place, RemoteAddress):
+        return open_lake(place)
+    if not os.path.lexists(place):
+        raise NotFound(f"no such file or folder: {place}", path=place)
+    return open_lake(place) if os.path.isfile(f"{place}/{STORE_DIR}/store.json") else None

@@ -35,7 +35,7 @@ def info(run: Run, what: Address | None) -> None:
 def _lake(run: Run) -> None:
     rows = [session_record(run, info) for info in run.lake.sessions()]
     value = {
-        "root": run.lake.root,
+        "root": run.lake.where,
         "storeId": run.lake.store_id,
         "workspaces": len({row["workspace"] for row in rows}),
         "sessions": len(rows),
@@ -79,7 +79,9 @@ def _session(run: Run, what: Address) -> None:
             ("created", local_time(value["createdAt"])),
             ("updated", local_time(value["updatedAt"])),
             ("write-protected", "yes" if value["writeProtected"] else ""),
-            ("on disk", run.lake.session_folder(what.key)),
+            ("inputs", "\n".join(f"{i['session']}:{i['path']}@v{i['version']}  {i['checksum'][:12]}" for i in used)),
+            *_run_facts(runs.last or {}, runs.total),
+            ("on disk", run.lake.session_folder(what.key) or ""),
         ]
     )
     for finding in findings if not run.out.as_json else ():  # there they stand in the record

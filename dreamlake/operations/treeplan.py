@@ -37,7 +37,7 @@ def plan(
     options: Options,
     *,
     to: str | os.PathLike[str] | None = None,
-    folder_of: Callable[[SessionKey], str] | None = None,
+    folder_of: Callable[[SessionKey], str | None] | None = None,
     extras: bool = False,
     progress: Progress | None = None,
 ) -> Plan:
@@ -57,8 +57,9 @@ def plan(
     selects, memory = options.selects(), _memory(store)
     for session in sessions:
         base = f"{session.workspace}/{session.name}"
-        if own and folder_of is not None:
-            base = folder_of(session)[len(root.rstrip("/")) + 1 :]
+        folder = folder_of(session) if own and folder_of is not None else None
+        if folder is not None:
+            base = folder[len(root.rstrip("/")) + 1 :]
         placed = Placed(store.ports, memory, "." if own else os.path.realpath(root), session)
         versions = [v for v in versions_at(store, session, options.at) if selects(v.key)]
         if not (versions or placed.files or placed.folders or extras):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dreamlake import errors, lake
+from dreamlake import errors, folder_store
 from dreamlake.catalog import entries
 from dreamlake.content import frame
 
@@ -89,7 +89,7 @@ def test_every_mutation_switch_is_listed() -> None:
 
 def test_store_folders_are_all_shown() -> None:
     section = SPEC.partition("\n## Folder layout\n")[2].partition("\n## ")[0]
-    for name in lake._SUBDIRS:
+    for name in folder_store.SUBDIRS:
         assert re.search(rf"(?m)^        {name}/", section), name
 
 

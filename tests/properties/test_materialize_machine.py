@@ -20,7 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from dreamlake import Session
 from dreamlake.errors import LakeError
-from dreamlake.lake import FORMAT, open_lake
+from dreamlake.folder_store import FORMAT
+from dreamlake.lake import open_lake
 from dreamlake.operations.materialize import Materialized
 from dreamlake.ports import OsFs
 

@@ -125,7 +125,7 @@ def test_good_names_work_whatever_they_are(name, root):
     with session(root, name, name) as made:
         assert made.files().read_bytes("x") == b"x"
         assert made.parameters().get() == {"a": 1}
-    assert [info.key for info in open_lake(root).sessions()] == [(name, name)]
+    assert [info.key for info in open_lake(root).sessions()] == [(name, name, "")]
 
 
 # ---- life --------------------------------------------------------------------------------------------------------
