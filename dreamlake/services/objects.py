@@ -4,8 +4,12 @@ Promises that a client must keep (SPEC "Remote"):
 
 - an object is visible whole or not at all, and what ``put`` or ``complete`` returned for is durable and listed at
   once;
-- a key that is taken is never overwritten: ``put`` and ``complete`` raise ``Conflict`` (conditional writes);
+- a key that is taken is never overwritten: ``put`` and ``complete`` raise ``Conflict`` (conditional writes), unless
+  what is there is exactly what was to be written, which counts as written;
 - the bytes that arrive are the bytes meant: their SHA-256 is sent and checked by the store.
+
+Keys are relative to the lake's place in the bucket. Materialized files lie below ``files/`` beside the blobs; the
+methods that replace what is there work on those only.
 
 ``OutcomeUnknown``: a write may or may not have happened, or may happen later (a request in flight can still land after
 its sender died). Keys that are never reused make that harmless. ``Unavailable``: it did not happen.
@@ -54,8 +58,12 @@ class Part(NamedTuple):
 class Objects(Protocol):
     """One bucket (and a prefix in it: keys here are relative). Every method may be called from any thread."""
 
-    def put(self, key: str, data: bytes | memoryview, *, sha256: str) -> None:
-        """Store one object of up to a few MiB (the caller splits larger ones into parts). ``sha256`` in hexadecimal."""
+    def put(self, key: str, data: bytes | memoryview, *, sha256: str) -> str:
+        """Store one object of up to a few MiB (the caller splits larger ones into parts); returns its etag.
+
+        Args:
+            sha256: of the data, in hexadecimal. Raises ``Corrupt`` when the bytes do not arrive as meant.
+        """
         ...
 
     def begin(self, key: str) -> str:
@@ -70,8 +78,11 @@ class Objects(Protocol):
         """Parts stored so far. Raises ``NotFound`` like ``put_part``."""
         ...
 
-    def complete(self, key: str, upload: str, parts: Sequence[Part]) -> None:
-        """Make the object of these parts visible. Raises ``NotFound``, or ``Conflict`` when the key is taken."""
+    def complete(self, key: str, upload: str, parts: Sequence[Part]) -> str:
+        """Make the object of these parts visible; returns its etag.
+
+        Raises ``NotFound`` like ``put_part``, or ``Conflict`` when the key is taken.
+        """
         ...
 
     def abort(self, key: str, upload: str) -> None:
