@@ -90,6 +90,19 @@ def _attempt(
         raise
 
 
+def secure(store: Store, needs: Sequence[Plain]) -> None:
+    """Make durable what waits to be published, before the claim.
+
+    A collector may have taken the scratch of an upload that it thought dead: then all of it is staged again, under
+    the claim.
+    """
+    try:
+        store.blobs.secure([staged for plain in needs for staged in plain.waiting])
+    except ClaimRevoked:
+        for plain in needs:
+            plain.discard()
+
+
 def provide(store: Store, needs: Sequence[Plain], shown: Callable[[Plain], str]) -> None:
     """Afterwards every needed content was seen stored at some moment after the claim, durably.
 
@@ -160,7 +173,10 @@ def drop_whole(store: Store, session: SessionKey, digest: str, size: int) -> boo
     if named is None:
         return False
     batch = f"{store.ports.now():%Y%m%dT%H%M%SZ}-{store.ports.new_id()}"
-    claim = store.catalog.claim(session, named, [{"op": "noop"}])
+    try:
+        claim = store.catalog.claim(session, named, [{"op": "noop"}])
+    except ClaimRevoked:
+        return False
     copy = None
     try:
         copy = store.blobs.condemn(digest, batch)

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from dreamlake.catalog import Claim
 from dreamlake.catalog.record import MAX_ENTRIES
 from dreamlake.content.staging import SMALL_BYTES, Plain, Progress, SourceStat, check_size, check_source
-from dreamlake.errors import InvalidInput, NotFound
+from dreamlake.errors import ClaimRevoked, InvalidInput, NotFound
 from dreamlake.model import MAX_PATH_DEPTH, SessionKey, Version, file_key
-from dreamlake.operations.commit import commit, provide
+from dreamlake.operations.commit import commit, provide, secure
 from dreamlake.operations.context import Store, check_encoding
 from dreamlake.operations.statcache import StatCache, began, settled
 from dreamlake.operations.taking import Taker
@@ -142,8 +142,8 @@ def upload_folder(
         current = [view.current_at(key) for key in keys]
         pairs = enumerate(zip(plains, current, strict=True))
         changed = [i for i, (plain, version) in pairs if version is None or not _same(version, plain, attributes)]
+        secure(store, [plains[i] for i in changed])
         staged = [s for i in changed for s in plains[i].waiting]
-        store.blobs.secure(staged)
         made: list[Version | None] = []
         if changed or also:
             entries = [*(put_entry(store, keys[i], plains[i], attributes) for i in changed), *also]
@@ -240,6 +240,8 @@ class _Taking:
             plain.discard()
             plain.relied = names
             self._taker.earlier.insert(0, (key, plain.digest, plain.size))
+        except ClaimRevoked:
+            plain.discard()  # the commit of the folder looks for it again, and stages it if need be
         except BaseException:
             plain.discard()
             raise

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from dreamlake.content.staging import Plain, Progress
 from dreamlake.model import SessionKey, Version
-from dreamlake.operations.commit import commit
+from dreamlake.operations.commit import commit, secure
 from dreamlake.operations.context import Store, check_encoding
 from dreamlake.operations.mediatypes import content_type
 from dreamlake.operations.taking import Taker
@@ -63,7 +63,7 @@ def upload_file(
     plain = take_one.from_path(source, key) if isinstance(source, str) else take_one.from_memory(source, key)
     shown = source if isinstance(source, str) else key
     try:
-        store.blobs.secure(plain.waiting)
+        secure(store, [plain])
         entries = [put_entry(store, key, plain, attributes), *also]
         made = commit(store, session, entries, [plain], shown=lambda p: shown)[0]
         assert made is not None

@@ -26,6 +26,7 @@ from dreamlake.errors import ClaimRevoked, Corrupt, InvalidInput
 from dreamlake.operations import forms, marking
 from dreamlake.operations.collect import collect
 from dreamlake.operations.context import Store
+from dreamlake.operations.folders import scan_folder, upload_folder
 from dreamlake.operations.forms import put_back
 from dreamlake.operations.marking import Marks
 from dreamlake.operations.optimize import optimize
@@ -314,3 +315,39 @@ def test_a_copy_that_is_not_condemned_any_more_is_left_alone(world: World) -> No
     assert copy is not None
     assert put_back(world.store, copy) and key in world.live()
     assert not put_back(world.store, copy) and key in world.live()
+
+
+# ---- a collector that takes the living for dead ----------------------------------------------------------------------
+
+
+def scratch_taken_before_securing(world: World, times: int = 1) -> Store:
+    """A store whose scratch a collector takes just before it is made durable."""
+    store = world.open().store
+    taken: list[int] = []
+
+    def before(staged: Any) -> None:
+        if len(taken) < times and staged:
+            taken.append(1)
+            store.blobs.sweep(lambda name, unused_s: True)
+
+    return dataclasses.replace(store, blobs=Hooked(store.blobs, secure=before))
+
+
+@pytest.mark.parametrize("encoding", ["coded", "raw"])
+def test_an_upload_whose_scratch_was_taken_stages_it_again(world: World, tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "m.safetensors"
+    file.write_bytes(checkpoint(1))
+    upload_file(scratch_taken_before_securing(world), RUN, str(file), "/m", Attributes(), encoding=encoding)
+    check(world)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_folder_whose_scratch_was_taken_stages_it_again(world: World, tmp_path: Path, times: int) -> None:
+    for step in (1, 2):
+        (tmp_path / f"m_{step}.safetensors").write_bytes(checkpoint(step))
+    (tmp_path / "small.txt").write_text("small")
+    store = scratch_taken_before_securing(world, times)
+    files = scan_folder(str(tmp_path), include=["*.safetensors", "*.txt"], limit=1 << 30)
+    done = upload_folder(store, RUN, str(tmp_path), "/in", Attributes(), files, encoding="coded")
+    assert len(done.versions) == 3
+    check(world)
