@@ -17,9 +17,8 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from dreamlake import config, values
-from dreamlake.errors import InvalidInput, InvalidType, LakeError, StateError
+from dreamlake.errors import InvalidType, LakeError, StateError
 from dreamlake.files import Files, _metadata
-from dreamlake.inside import check_inside
 from dreamlake.journal import Journal
 from dreamlake.lake import Lake, open_lake
 from dreamlake.legacy import FileOperation
@@ -135,9 +134,7 @@ class Session:
             try:
                 commit(lake.store, self._key, [{"op": "session", "at": iso(lake.store.ports.now()), **changed}])
             except BaseException:
-                if fresh:
-                    with contextlib.suppress(OSError):
-                        lake.store.ports.fs.remove_dir(folder)
+                undo()
                 raise
         try:
             lake.home.show(lake.info(self._key))
