@@ -79,8 +79,6 @@ def _session(run: Run, what: Address) -> None:
             ("created", local_time(value["createdAt"])),
             ("updated", local_time(value["updatedAt"])),
             ("write-protected", "yes" if value["writeProtected"] else ""),
-            ("inputs", "\n".join(f"{i['session']}:{i['path']}@v{i['version']}  {i['checksum'][:12]}" for i in used)),
-            *_run_facts(runs.last or {}, runs.total),
             ("on disk", run.lake.session_folder(what.key) or ""),
         ]
     )
