@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from fakes.docs import MemoryDocs
 from simulation.simfs import SimFs
 
 from dreamlake.blobs import Blobs
@@ -19,10 +20,13 @@ from dreamlake.blobs.folder import FolderBlobs
 from dreamlake.blobs.memory import MemoryBlobs
 from dreamlake.catalog import Catalog, Record
 from dreamlake.catalog import record as records
+from dreamlake.catalog.documents import INDEXES, DocumentCatalog
 from dreamlake.catalog.folder import FolderCatalog
 from dreamlake.catalog.memory import MemoryCatalog
 from dreamlake.model import SessionKey
 from dreamlake.ports import OsFs, Owner, Ports
+from dreamlake.services.docs import Docs
+from dreamlake.services.mongo import MongoDocs
 
 SUBDIRS = ("tmp", "pending", "blobs", "sessions", "quarantine")
 
@@ -125,12 +129,64 @@ class SmallFolderCatalogWorld(FolderCatalogWorld):
     SIZES: ClassVar[dict[str, int]] = {"fanout": 3, "checkpoint_every": 20}
 
 
-CATALOGS = {"memory": MemoryCatalogWorld, "folder": FolderCatalogWorld, "folder-small": SmallFolderCatalogWorld}
+class DocsCatalogWorld:
+    """A catalog in a database; ``docs`` goes behind its back."""
+
+    SIZES: ClassVar[dict[str, int]] = {}
+
+    def __init__(self, docs: Docs, tmp_path: Path) -> None:
+        self.docs, self.cache = docs, tmp_path / "views"
+        docs.ensure(INDEXES)
+        self.catalog: Catalog = self.again()
+
+    def again(self) -> Catalog:
+        return DocumentCatalog(Ports(fs=NoSync()), self.docs, cache=str(self.cache), **self.SIZES)
+
+    def rows(self, collection: str = "records", **where: Any) -> list[dict[str, Any]]:
+        return list(self.docs.find(collection, where))
+
+    def text(self, row: dict[str, Any]) -> str:
+        if "text" in row:
+            return str(row["text"])
+        texts = {piece["_id"]: piece["text"] for piece in self.rows("record_pieces")}
+        return "".join(texts[name] for name in row["pieces"])
+
+    def log(self, session: SessionKey) -> list[dict[str, Any]]:
+        rows = {row["n"]: row for row in self.rows(sid=session.sid, state="committed")}
+        assert sorted(rows) == list(range(1, len(rows) + 1)), "gap"
+        assert all("open" not in row for row in rows.values())
+        return [checked_record(self.text(rows[n]).encode()) for n in sorted(rows)]
+
+    def claims(self) -> dict[str, dict[str, Any]]:
+        return {row["_id"]: checked_record(self.text(row).encode()) for row in self.rows(open=True)}
+
+    def age(self, token: str, seconds: float) -> None:
+        assert self.docs.update("records", {"_id": token}, {"$set": {"beat": time.time() - seconds}})
 
 
-@pytest.fixture(params=CATALOGS)
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    return CATALOGS[request.param](tmp_path)
+class SmallDocsCatalogWorld(DocsCatalogWorld):
+    """A checkpoint after every fourth record."""
+
+    SIZES: ClassVar[dict[str, int]] = {"checkpoint_every": 20}
+
+
+CATALOGS: dict[str, Any] = {
+    "memory": MemoryCatalogWorld,
+    "folder": FolderCatalogWorld,
+    "folder-small": SmallFolderCatalogWorld,
+    "docs": lambda tmp_path: DocsCatalogWorld(MemoryDocs(), tmp_path),
+    "docs-small": lambda tmp_path: SmallDocsCatalogWorld(MemoryDocs(), tmp_path),
+}
+
+
+@pytest.fixture(params=[*CATALOGS, "mongo"])
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    if request.param in CATALOGS:
+        yield CATALOGS[request.param](tmp_path)
+        return
+    docs = MongoDocs(request.getfixturevalue("mongo_url"))
+    yield SmallDocsCatalogWorld(docs, tmp_path)
+    docs.close()
 
 
 @pytest.fixture(params=["folder", "folder-small"])

@@ -555,7 +555,8 @@ def test_sessions_are_listed_from_their_first_record_on(world):
         world.catalog.claim(SessionKey("w", f"unborn-{name}"), [], [{"op": "noop"}])
         commit(world.catalog, {"op": "session"}, session=SessionKey("w", name))
     commit(world.catalog, {"op": "session"}, session=SessionKey("v", "z"))
-    assert world.again().sessions() == [("v", "z"), ("w", "a"), ("w", "b"), ("w", "c")]
+    expected = [SessionKey(*names) for names in (("v", "z"), ("w", "a"), ("w", "b"), ("w", "c"))]
+    assert world.again().sessions() == expected
 
 
 def test_a_dropped_session_is_listed(world):

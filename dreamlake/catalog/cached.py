@@ -1,0 +1,70 @@
+"""Checkpoints of a remote catalog's views on this machine: ``<folder>/<sid>/<n>.sqlite``, made to be thrown away.
+
+Whoever loads one checks against the log that it belongs there. A failure costs the next reader time, nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from dreamlake.catalog.checkpoint import Checkpoint, dump
+from dreamlake.catalog.fold import Fold
+from dreamlake.model import SessionKey
+from dreamlake.ports import NO_FORK, Ports
+
+
+class ViewCache:
+    """Checkpoints below ``folder``; with None there are none."""
+
+    def __init__(self, ports: Ports, folder: str | None) -> None:
+        self._ports, self._fs, self._folder = ports, ports.fs, folder
+
+    def load(self, session: SessionKey) -> Iterator[Checkpoint]:
+        """Those of a session that read, the newest first."""
+        if self._folder is None:
+            return
+        folder = f"{self._folder}/{session.sid}"
+        for number in sorted(self._numbers(folder), reverse=True):
+            found = self._read(session, f"{folder}/{number}.sqlite")
+            if found is not None and found.n == number:
+                yield found
+
+    def save(self, session: SessionKey, fold: Fold) -> Checkpoint | None:
+        """Keep this state, and no older one; returns it as read back, None if that did not work."""
+        with NO_FORK:
+            import sqlite3
+
+        if self._folder is None:
+            return None
+        folder = f"{self._folder}/{session.sid}"
+        target, scratch = f"{folder}/{fold.n}.sqlite", f"{folder}/{self._ports.scratch_name('view')}"
+        try:
+            self._fs.make_dir(folder)
+            self._fs.write(scratch, dump(fold))
+            self._fs.fsync(scratch)  # a torn one must not be mistaken for a whole one
+            self._fs.rename(scratch, target)
+        except (OSError, ValueError, sqlite3.Error):
+            with contextlib.suppress(OSError):
+                self._fs.unlink(scratch)
+            return None
+        for number in self._numbers(folder):
+            if number < fold.n:
+                with contextlib.suppress(OSError):
+                    self._fs.unlink(f"{folder}/{number}.sqlite")
+        return self._read(session, target)
+
+    def _numbers(self, folder: str) -> list[int]:
+        try:
+            names = self._fs.list(folder)
+        except OSError:
+            return []
+        stems = (name[: -len(".sqlite")] for name in names if name.endswith(".sqlite"))
+        return [int(stem) for stem in stems if stem.isdigit()]
+
+    def _read(self, session: SessionKey, path: str) -> Checkpoint | None:
+        try:
+            real = self._fs.real_path(path)
+            return Checkpoint(session, real, None if real else self._fs.read(path))
+        except (ValueError, OSError):
+            return None

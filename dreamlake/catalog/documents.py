@@ -1,0 +1,356 @@
+"""The catalog in a database: claims and commits are compare-and-sets of one document each (SPEC "Remote").
+
+    records   {_id: token, sid, state, open, at, beat, n, text | pieces}      see ``INDEXES``
+    sessions  {_id: sid, namespace, workspace, name}                          made before the first record
+
+    state     arriving -> pending -> committed      arriving, pending -> revoked -> (removed); ``open`` until committed
+
+Only a record with pieces is ever arriving or revoked: they are written, and removed, while nobody can commit it. Commit
+sets ``n`` under a unique index of (sid, n): a number that is taken means that the next one may be free, so the log is
+gapless and totally ordered. Reads see only what can not be rolled back any more (majority), so ``barrier`` has nothing
+to do (R8); and in causal order, so a claim that a scan of the open ones no longer met is among the committed (R5).
+Upholds I4 and I5. A token is inserted once: a claim whose reply was lost starts again under another one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from dreamlake.catalog import Claim, Committed, Pending, pieces
+from dreamlake.catalog import record as records
+from dreamlake.catalog.cached import ViewCache
+from dreamlake.catalog.document_log import LOG_INDEXES, DocumentLog
+from dreamlake.catalog.entries import check_entries
+from dreamlake.catalog.fold import Fold
+from dreamlake.catalog.record import Record
+from dreamlake.errors import ClaimRevoked, Conflict, Corrupt, LakeError, OutcomeUnknown, Unavailable
+from dreamlake.model import SessionKey
+from dreamlake.ports import Ports, iso
+from dreamlake.services.docs import Doc, Docs, Filter, Index
+
+__all__ = ["INDEXES", "DocumentCatalog"]
+
+# Over no field that changes while a claim stays open: a scan of it would miss a claim that moves (R5).
+OPEN = Index("records", (("open", 1),), where={"open": True})
+OPEN_BY_BEAT = Index("records", (("open", 1), ("beat", 1)), where={"open": True})  # for a mutation only
+INDEXES = (*LOG_INDEXES, OPEN)
+
+CHECKPOINT_EVERY = 2048  # cost folded since the last checkpoint before a new one is written; one entry costs 1
+RECORD_COST = 4  # fetching and reading one more record costs about as much as folding this many entries
+MAX_TRIES = 8  # of a call whose reply was lost
+LATE_S = 3600.0  # a claim that has been arriving for so long never will
+_LEAPS = 4  # numbers tried one after the other before the log is read again
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
+
+
+class _Tail:
+    """A session's fold in this process, and what is needed to refresh it."""
+
+    def __init__(self, fold: Fold) -> None:
+        self.lock = threading.RLock()
+        self.fold = fold
+        self.cost = 0  # of the records folded since the newest checkpoint
+        self.read = False  # the log was read to its end at least once
+
+
+class DocumentCatalog:
+    """``Catalog`` in a database in which ``INDEXES`` are.
+
+    Args:
+        ports: clock, ids, waiting; and the disk, for ``cache``.
+        docs: the database.
+        cache: folder of this machine for checkpoints of views, or None.
+    """
+
+    # Rules that tests switch off to prove that they would notice (SPEC "Mutation switches").
+    FENCED_COMMIT = True
+    STEADY_SCAN = True
+    READ_BACK = True
+
+    def __init__(
+        self, ports: Ports, docs: Docs, *, cache: str | None = None, checkpoint_every: int = CHECKPOINT_EVERY
+    ) -> None:
+        self._ports, self._docs = ports, docs
+        self._log, self._cache = DocumentLog(docs), ViewCache(ports, cache)
+        self._checkpoint_every = checkpoint_every
+        self._begin()
+
+    def _begin(self) -> None:
+        """Empty memory. A forked child begins anew: another thread may have held a lock while it was born."""
+        self._pid = os.getpid()
+        self._tails: dict[SessionKey, _Tail] = {}
+        self._outcomes: dict[str, Sequence[Any]] = {}  # of this process's own commits, by token
+        self._awaited: set[str] = set()
+        self._lock = threading.Lock()
+
+    # ---- claims --------------------------------------------------------------------------------------------------
+
+    def claim(self, session: SessionKey, needs: Iterable[str], entries: Sequence[dict[str, Any]]) -> Claim:
+        check_entries(entries, records.MAX_ENTRIES)
+        needed, made = tuple(needs), iso(self._ports.now())
+        for _ in self._tries():
+            token = self._ports.new_id()
+            record = Record(token, self._ports.owner(), session, made, needed, tuple(entries))
+            try:
+                self._insert(record)
+                return Claim(session, token, record)
+            except OutcomeUnknown:  # it may still arrive: that token is never used again
+                with contextlib.suppress(Unavailable):
+                    self.revoke(token)
+        raise AssertionError("unreachable")
+
+    def _insert(self, record: Record) -> None:
+        now = self._ports.now().timestamp()
+        text = records.encode(record).decode()
+        large = pieces.cut(record.token, text)
+        doc: Doc = {"_id": record.token, "sid": record.session.sid, "open": True, "at": now, "beat": now}
+        if large:
+            doc |= {"state": "arriving", "pieces": [piece["_id"] for piece in large]}
+        else:
+            doc |= {"state": "pending", "text": text}
+        if self._docs.insert("records", [doc]):
+            raise OutcomeUnknown(f"token {record.token} was used before")
+        if not large:
+            return
+        pieces.put(self._docs, large, self._tries)
+        if not self._docs.update("records", _open(record.token, "arriving"), {"$set": {"state": "pending"}}):
+            raise ClaimRevoked(f"claim {record.token} was revoked")
+
+    def revoke(self, token: str) -> bool:
+        small = {**_open(token, "pending"), "pieces": {"$exists": False}}
+        if self._docs.delete("records", small):
+            return True
+        doc = next(self._docs.find("records", {"_id": token}, fields=["open", "state", "pieces"]), None)
+        if doc is None or not doc.get("open"):
+            return False
+        if not doc.get("pieces"):  # not there a moment ago: it has only just arrived
+            return self._docs.delete("records", small) > 0
+        where = {"_id": token, "open": True, "state": {"$in": ["arriving", "pending"]}}
+        revoked = any(self._known(lambda: self._docs.update("records", where, {"$set": {"state": "revoked"}})))
+        if revoked or doc["state"] == "revoked":
+            pieces.remove(self._docs, doc["pieces"])
+            self._docs.delete("records", _open(token, "revoked"))
+        return revoked
+
+    def touch(self, claim: Claim) -> None:
+        with contextlib.suppress(Unavailable):
+            beat = {"$set": {"beat": self._ports.now().timestamp()}}
+            self._docs.update("records", _open(claim.token, "pending"), beat)
+
+    def pending(self) -> Iterator[Pending]:
+        now = self._ports.now().timestamp()
+        for doc in self._open_docs():
+            if doc.get("state") == "pending":
+                record = self._decode(doc)
+                if record is not None:
+                    yield Pending(doc["_id"], record, now - _beat(doc, now))
+
+    def unreadable(self) -> Iterator[tuple[str, float]]:
+        now = self._ports.now().timestamp()
+        for doc in self._open_docs():
+            age = now - _beat(doc, now)
+            try:
+                if doc.get("state") == "pending":
+                    self._decode(doc)
+                elif age > LATE_S:  # whoever was bringing, or removing, its pieces has died
+                    yield doc["_id"], age
+            except Corrupt:
+                yield doc["_id"], age
+            except LakeError:
+                continue
+
+    def _open_docs(self) -> Iterator[Doc]:
+        hint = OPEN.keys if self.STEADY_SCAN else OPEN_BY_BEAT.keys
+        return self._docs.find("records", {"open": True}, hint=hint)
+
+    def _decode(self, doc: Doc) -> Record | None:
+        """The record of an open claim; None when it was revoked while it was read."""
+        where = f"claim {doc['_id']}"
+        try:
+            return records.decode(pieces.text_of(self._docs, doc, where), where)
+        except Corrupt:
+            if "pieces" in doc and not self._docs.count("records", _open(doc["_id"], "pending")):
+                return None
+            raise
+
+    # ---- commit --------------------------------------------------------------------------------------------------
+
+    def commit(self, claim: Claim) -> Committed:
+        tail = self._tail(claim.session)
+        with self._lock:
+            self._awaited.add(claim.token)
+        try:
+            number = self._number(claim, tail)
+            with tail.lock:
+                if tail.fold.n == number - 1:  # nobody came between: its own record need not be fetched
+                    self._apply(tail, number, records.decode(records.encode(claim.record), f"claim {claim.token}"))
+                    self._keep(claim.session, tail)
+                elif tail.fold.n < number:
+                    self._refresh(claim.session, tail)
+            outcomes = self._outcomes.get(claim.token)
+            return Committed(number, self._replayed(claim.session, number) if outcomes is None else outcomes)
+        finally:
+            with self._lock:
+                self._awaited.discard(claim.token)
+                self._outcomes.pop(claim.token, None)
+
+    def _number(self, claim: Claim, tail: _Tail) -> int:
+        """Give the claim the next free number: the update is the commit, it needs the claim and the number at once."""
+        if not tail.read:
+            with tail.lock:
+                self._refresh(claim.session, tail)
+        number, tried, lost, tries = tail.fold.n + 1, 0, False, self._tries()
+        next(tries)
+        while True:
+            if number == 1:
+                self._introduce(claim.session)
+            try:
+                if self._commit_as(claim, number):
+                    return number
+                return self._committed_as(claim, lost and self.READ_BACK)
+            except Conflict:
+                number, tried = number + 1, tried + 1
+                if tried % _LEAPS == 0:  # far behind others: read what they wrote, all at once
+                    with tail.lock:
+                        self._refresh(claim.session, tail)
+                    number = max(number, tail.fold.n + 1)
+            except OutcomeUnknown:
+                lost = True
+                next(tries)  # once more: either the claim is still pending, or it was committed, which is read back
+
+    def _commit_as(self, claim: Claim, number: int) -> bool:
+        change: dict[str, Any] = {"$set": {"state": "committed", "n": number}, "$unset": {"open": ""}}
+        if self.FENCED_COMMIT:
+            return self._docs.update("records", _open(claim.token, "pending"), change)
+        text = records.encode(claim.record).decode()  # mutation: commits although the claim may be gone
+        change["$set"] |= {"sid": claim.session.sid, "text": text}
+        return self._docs.update("records", {"_id": claim.token}, change, upsert=True)
+
+    def _committed_as(self, claim: Claim, lost: bool) -> int:
+        """The number of a claim that is not pending any more. Raises ``ClaimRevoked`` unless a lost reply told of it."""
+        where: Filter = {"_id": claim.token, "state": "committed"}
+        for doc in self._docs.find("records", where, fields=["n"]) if lost else ():
+            return int(doc["n"])
+        raise ClaimRevoked(f"claim {claim.token} was revoked")
+
+    def _introduce(self, session: SessionKey) -> None:
+        namespace, workspace, name = session.namespace, session.workspace, session.name
+        doc = {"_id": session.sid, "namespace": namespace, "workspace": workspace, "name": name}
+        for _ in self._known(lambda: bool(self._docs.insert("sessions", [doc]))):
+            return
+
+    # ---- reading -------------------------------------------------------------------------------------------------
+
+    def records(self, session: SessionKey, after: int = 0) -> Iterator[tuple[int, Record]]:
+        return self._log.records(session, after)
+
+    def sessions(self, damaged: Callable[[LakeError], None] | None = None) -> list[SessionKey]:
+        return self._log.sessions(damaged)
+
+    def view(self, session: SessionKey) -> Fold:
+        tail = self._tail(session)
+        with tail.lock:
+            self._refresh(session, tail)
+            return tail.fold
+
+    def barrier(self) -> None:
+        return None
+
+    def release(self, session: SessionKey) -> None:
+        with self._lock:
+            self._tails.pop(session, None)
+
+    def mend(self, session: SessionKey, number: int, record: Record | None) -> bool:
+        from dreamlake.catalog.mending_documents import put_back
+
+        with contextlib.suppress(LakeError):
+            if any(self.records(session, number - 1)):
+                return False
+        if record is None and self._tail(session).fold.n >= number:
+            return False  # what it held is known to a checkpoint
+        return put_back(self._ports, self._docs, session, number, record)
+
+    # ---- inside --------------------------------------------------------------------------------------------------
+
+    def _tail(self, session: SessionKey) -> _Tail:
+        if self._pid != os.getpid():
+            self._begin()
+        with self._lock:
+            tail = self._tails.get(session)
+        if tail is not None:
+            return tail
+        made = _Tail(self._newest(session))
+        with self._lock:
+            return self._tails.setdefault(session, made)
+
+    def _newest(self, session: SessionKey) -> Fold:
+        """A fold on the newest checkpoint that belongs to this log, or an empty one."""
+        for base in self._cache.load(session):
+            where = {"sid": session.sid, "state": "committed", "n": base.n, "_id": base.token}
+            if self._docs.count("records", where):
+                return Fold(session, base)
+        return Fold(session)
+
+    def _refresh(self, session: SessionKey, tail: _Tail) -> None:
+        """Fold the records that are new since the last refresh; keep a checkpoint when they have become many."""
+        for number, record in self.records(session, tail.fold.n):
+            self._apply(tail, number, record)
+        tail.read = True
+        self._keep(session, tail)
+
+    def _apply(self, tail: _Tail, number: int, record: Record) -> None:
+        outcomes = tail.fold.apply(number, record)
+        if record.token in self._awaited:
+            self._outcomes[record.token] = outcomes
+        tail.cost += RECORD_COST + len(record.entries)
+
+    def _keep(self, session: SessionKey, tail: _Tail) -> None:
+        held = tail.fold.base.seq if tail.fold.base else 0  # a checkpoint costs as much as its state is large
+        if tail.cost < max(self._checkpoint_every, held / 16):
+            return
+        tail.cost = 0
+        base = self._cache.save(session, tail.fold)
+        if base is not None:
+            tail.fold = Fold(session, base)
+
+    def _replayed(self, session: SessionKey, number: int) -> Sequence[Any]:
+        """Outcomes of a record that was folded before anybody asked: its commit was tried by an earlier call."""
+        fold, outcomes = Fold(session), list[Any]()
+        for n, record in self.records(session):
+            outcomes = fold.apply(n, record)
+            if n == number:
+                break
+        return outcomes
+
+    def _tries(self) -> Iterator[None]:
+        """Paces the tries of a call whose reply may be lost; raises ``OutcomeUnknown`` after the last."""
+        for attempt in range(MAX_TRIES):
+            if attempt:
+                wait = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**attempt)
+                self._ports.sleep(wait * random.uniform(0.5, 1.0))
+            yield
+        raise OutcomeUnknown("the replies of the database were lost again and again; is the connection to it sound?")
+
+    def _known(self, change: Callable[[], bool]) -> Iterator[bool]:
+        """Repeat a change that may be repeated until its reply comes; yields that reply."""
+        for _ in self._tries():
+            try:
+                result = change()
+            except OutcomeUnknown:
+                continue
+            yield result
+            return
+
+
+def _open(token: str, state: str) -> Filter:
+    return {"_id": token, "open": True, "state": state}
+
+
+def _beat(doc: Doc, default: float) -> float:
+    beat = doc.get("beat")
+    return float(beat) if isinstance(beat, (int, float)) else default
