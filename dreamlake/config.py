@@ -15,7 +15,7 @@ from typing import Any
 from dreamlake.errors import InvalidInput, InvalidType
 
 DEFAULT_LOCAL_PATH = "experiments"
-_KNOWN = frozenset({"local_path", "remote", "namespace", "max_file_bytes", "profiles"})
+_KNOWN = frozenset({"local_path", "remote", "namespace", "max_file_bytes", "profiles", "capture", "capture_variables"})
 
 
 def local_path(given: str | os.PathLike[str] | None = None) -> str:
@@ -69,6 +69,28 @@ def max_file_bytes(given: int | None = None) -> int | None:
     if number <= 0 or isinstance(value, (bool, float)):
         raise InvalidInput(f"{source}={value!r} is not a positive number of bytes")
     return number
+
+
+def capture(given: bool | None = None) -> bool:
+    """Whether runs are captured: the argument, ``DREAMLAKE_CAPTURE`` (0 or 1), the file's ``capture``, or True."""
+    value: Any = given
+    source = "capture"
+    if value is None and os.environ.get("DREAMLAKE_CAPTURE"):
+        source, text = "DREAMLAKE_CAPTURE", os.environ["DREAMLAKE_CAPTURE"]
+        value = {"1": True, "true": True, "0": False, "false": False}.get(text.lower(), text)
+    elif value is None:
+        source, value = f"{config_file()}: capture", read_file().get("capture", True)
+    if not isinstance(value, bool):
+        raise InvalidInput(f"{source}={value!r} is neither true nor false")
+    return value
+
+
+def capture_variables() -> list[str]:
+    """Shell patterns of further environment variables to capture: the file's ``capture_variables``, a list of text."""
+    value = read_file().get("capture_variables", [])
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise InvalidInput(f"{config_file()}: capture_variables must be a list of names, not {value!r}")
+    return value
 
 
 def config_file() -> str:

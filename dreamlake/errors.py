@@ -7,6 +7,8 @@ permission) passes through unchanged, because its errno and filename are the cle
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 __all__ = [
     "AccessDenied",
     "ClaimRevoked",
@@ -20,6 +22,7 @@ __all__ = [
     "StateError",
     "Unavailable",
     "UnsupportedFormat",
+    "UploadsFailed",
 ]
 
 
@@ -109,3 +112,15 @@ class AccessDenied(LakeError, PermissionError):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
+
+
+class UploadsFailed(LakeError):
+    """Uploads in the background that failed, and that nobody was told of before.
+
+    Attributes:
+        errors: one each, in the order in which they were asked for.
+    """
+
+    def __init__(self, message: str, errors: Iterable[BaseException] = ()) -> None:
+        super().__init__(message)
+        self.errors = tuple(errors)

@@ -13,7 +13,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, overload
 
 from dreamlake import values
 from dreamlake.bulk import paused_gc
@@ -36,7 +37,7 @@ from dreamlake.model import (
     path_text,
     split_key,
 )
-from dreamlake.operations import folders, retention, search, tensor_access, tree, upload
+from dreamlake.operations import folders, lineage, retention, search, tensor_access, tree, upload
 from dreamlake.operations.context import Store
 from dreamlake.operations.download import download as download_version
 from dreamlake.operations.upload import Attributes
@@ -46,6 +47,8 @@ from dreamlake.savers import Savers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from dreamlake.background import Background, PendingUpload
 
 __all__ = ["Files", "Record"]
 
@@ -109,6 +112,7 @@ class Files(Savers):
 
     def __init__(self, store: Store, session: SessionKey, guard: Guard) -> None:
         self._store, self._session, self._guard = store, session, guard
+        self._background: Background | None = None
 
     def __call__(self) -> Files:
         return self
@@ -117,6 +121,40 @@ class Files(Savers):
         return f"Files({str(self._session)!r})"
 
     # ---- writing -------------------------------------------------------------------------------------------------
+
+    @overload
+    def upload(
+        self,
+        file_path: str | os.PathLike[str] | bytes | BinaryIO,
+        *,
+        path: str | os.PathLike[str] = "/",
+        description: str | None = None,
+        tags: Iterable[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        filename: str | None = None,
+        include: Sequence[str] = (),
+        ignore: Sequence[str] = (),
+        encoding: str | None = None,
+        keep: Any = None,
+        wait: Literal[False],
+    ) -> PendingUpload: ...
+
+    @overload
+    def upload(
+        self,
+        file_path: str | os.PathLike[str] | bytes | BinaryIO,
+        *,
+        path: str | os.PathLike[str] = "/",
+        description: str | None = None,
+        tags: Iterable[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        filename: str | None = None,
+        include: Sequence[str] = (),
+        ignore: Sequence[str] = (),
+        encoding: str | None = None,
+        keep: Any = None,
+        wait: Literal[True] = True,
+    ) -> Record: ...
 
     def upload(
         self,
@@ -131,7 +169,8 @@ class Files(Savers):
         ignore: Sequence[str] = (),
         encoding: str | None = None,
         keep: Any = None,
-    ) -> Record:
+        wait: bool = True,
+    ) -> Record | PendingUpload:
         """Store a file, or a whole folder, durably.
 
         Args:
@@ -143,11 +182,15 @@ class Files(Savers):
             keep: a retention rule for this path (for a folder: all below it), e.g. ``keep=3`` or ``keep={"last": 3,
                 "best": 2, "by": "loss", "order": "lower"}``; see ``retention``.
             include, ignore: for a folder: shell patterns on the relative path or the name.
+            wait: False stores it in the background, after everything that was uploaded so before, and returns a
+                ``concurrent.futures.Future`` of the record at once (unless the queue is full). Bytes and streams are
+                taken as they are now; a file is read when its turn comes, and refused then if it was changed or
+                removed meanwhile. ``session.flush`` waits, and so do ``session.close`` and the end of the program.
 
         Returns:
-            The record. For a folder, which is one atomic commit: ``{"path", "count", "uploaded", "unchanged",
-            "sizeBytes", "newBytes", "files": [records]}``; files whose content and attributes are stored already keep
-            their version.
+            The record, or its future. For a folder, which is one atomic commit: ``{"path", "count", "uploaded",
+            "unchanged", "sizeBytes", "newBytes", "files": [records]}``; files whose content and attributes are stored
+            already keep their version.
 
         Raises:
             ValueError: bad input of any kind (a missing file is also a ``FileNotFoundError``); nothing was changed.
@@ -161,10 +204,7 @@ class Files(Savers):
             if os.path.isdir(local):
                 if filename is not None:
                     raise InvalidInput(f"{local} is a folder; filename={filename!r} is for a single file", path=local)
-                also = self._rule_entries(keep, f"{folder.rstrip('/')}/**")
-                return self._upload_folder(
-                    local, folder, attributes, include, ignore, {"encoding": encoding, "also": also}
-                )
+                return self._upload_folder(local, folder, attributes, include, ignore, encoding, keep, wait)
             key = file_key(folder, filename if filename is not None else os.path.basename(local.rstrip("/")))
             source: str | bytes | BinaryIO = local
             size = check_source(local, self._store.max_file_bytes).st_size
@@ -173,12 +213,48 @@ class Files(Savers):
             in_memory = isinstance(file_path, (bytes, bytearray, memoryview))
             source = bytes(file_path) if in_memory else _binary(file_path)  # type: ignore[arg-type]
             size = 0
+        store_it = partial(self._upload_file, key, attributes, encoding, keep)
+        if wait:
+            return store_it(source, size)
+        from dreamlake.background import hold
+
+        retention.parse(keep, path=literal(key))  # bad input is an error of the call, not of the future
+        held = hold(source)
+        return self._queue().submit(key, lambda: store_it(held.take(), 0), size_bytes=held.size_bytes, drop=held.drop)
+
+    def _upload_file(
+        self,
+        key: str,
+        attributes: Attributes,
+        encoding: str | None,
+        keep: Any,
+        source: str | bytes | BinaryIO,
+        shown: int,
+    ) -> Record:
+        """``shown``: how many bytes a progress bar is about; 0: none."""
         also = self._rule_entries(keep, literal(key))
-        with meter(size, f"upload {split_key(key)[1]}") as progress:
+        with meter(shown, f"upload {split_key(key)[1]}") as progress:
             version = upload.upload_file(
                 self._store, self._session, source, key, attributes, encoding=encoding, also=also, progress=progress
             )
         return record(version, self._session)
+
+    def _queue(self) -> Background:
+        """The queue of uploads in the background, made when it is first needed."""
+        from dreamlake.background import Background
+
+        queue = self._background
+        if queue is None:
+            queue = self._background = self.__dict__.setdefault("_made_background", Background())  # one for all threads
+        return queue
+
+    def flush(self) -> None:
+        """Wait until all uploads in the background are stored.
+
+        Raises ``UploadsFailed`` with every error that nobody was told of by the futures.
+        """
+        if self._background is not None:
+            self._background.flush()
 
     def _upload_folder(
         self,
@@ -187,18 +263,40 @@ class Files(Savers):
         attributes: Attributes,
         include: Sequence[str],
         ignore: Sequence[str],
-        options: dict[str, Any],
-    ) -> Record:
+        encoding: str | None,
+        keep: Any,
+        wait: bool,
+    ) -> Record | PendingUpload:
         limit = self._store.max_file_bytes
         found = folders.scan_folder(
             local, include=_patterns(include, "include"), ignore=_patterns(ignore, "ignore"), limit=limit
         )
         if not found:
             raise InvalidInput(f"{local} holds no files to upload", path=local)
-        with meter(sum(f.size for f in found), f"upload {len(found):,} files") as progress:
+        pattern, total = f"{folder.rstrip('/')}/**", sum(f.size for f in found)
+        store_it = partial(self._store_folder, local, folder, attributes, found, encoding, keep, pattern)
+        if wait:
+            return store_it(total)
+        retention.parse(keep, path=pattern)
+        return self._queue().submit(local, lambda: store_it(0), size_bytes=total, files=len(found))
+
+    def _store_folder(
+        self,
+        local: str,
+        folder: str,
+        attributes: Attributes,
+        found: Sequence[folders.FolderFile],
+        encoding: str | None,
+        keep: Any,
+        pattern: str,
+        shown: int,
+    ) -> Record:
+        also = self._rule_entries(keep, pattern)
+        with meter(shown, f"upload {len(found):,} files") as progress:
             done = folders.upload_folder(
-                self._store, self._session, local, folder, attributes, found, progress=progress, **options
-            )
+                self._store, self._session, local, folder, attributes, found,
+                progress=progress, encoding=encoding, also=also,
+            )  # fmt: skip
         return {
             "path": folder,
             "count": len(done.versions),
@@ -330,7 +428,13 @@ class Files(Savers):
         if state is None:
             return {}
         numbers = {v.id: v.number for v in state.versions}
-        return {name: numbers[i] for name, i in sorted(state.aliases.items()) if i in numbers}
+        named = lineage.plain_aliases(state.aliases)
+        return {name: numbers[i] for name, i in sorted(named.items()) if i in numbers}
+
+    def used_by(self, file: Reference) -> dict[int, list[str]]:
+        """Version number -> the sessions ("workspace/name") that use it as an input; see ``Session.use``."""
+        self._guard(False)
+        return lineage.users_of(self._store, self._view(), _reference(file))
 
     # ---- reading -------------------------------------------------------------------------------------------------
 

@@ -14,12 +14,12 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dreamlake import config, values
-from dreamlake.errors import InvalidType, LakeError, StateError
+from dreamlake.errors import InvalidType, LakeError, StateError, UploadsFailed
 from dreamlake.files import Files, _metadata
-from dreamlake.journal import Journal
+from dreamlake.journal import RUNS, Journal
 from dreamlake.lake import Lake, open_lake
 from dreamlake.legacy import FileOperation
 from dreamlake.logs import Logs
@@ -29,6 +29,9 @@ from dreamlake.operations.context import check_encoding
 from dreamlake.parameters import Parameters
 from dreamlake.ports import iso
 from dreamlake.tracks import Track, Tracks
+
+if TYPE_CHECKING:
+    from dreamlake.lineage import Input
 
 __all__ = ["Session", "dreamlake_session"]
 
@@ -46,6 +49,8 @@ class Session:
             ``local_path``, or ``./experiments``.
         remote, namespace: for remote mode, which this release does not have: a clear error.
         max_file_bytes: upload limit (default 5 GiB).
+        capture: record with the first write what the run was made with: command line, git commit, Python, packages
+            (see ``runs``). Default: ``DREAMLAKE_CAPTURE``, the configuration file's ``capture``, or True.
         encoding: how uploads are stored unless they say: "auto" (checkpoints as parts and differences), "coded" (every
             large file), "raw" (nothing). Default: the lake's setting.
 
@@ -74,6 +79,7 @@ class Session:
         namespace: str | None = None,
         max_file_bytes: int | None = None,
         encoding: str | None = None,
+        capture: bool | None = None,
     ) -> None:
         self._key = session_key(workspace, name)
         if remote is not None or namespace is not None:
@@ -94,6 +100,7 @@ class Session:
         self._root = config.local_path(local_path)
         self._limit = config.max_file_bytes(max_file_bytes)
         self._encoding = check_encoding(encoding, None)
+        self._captures = config.capture(capture)
         self._lock = threading.RLock()
         self._lake: Lake | None = None
         self._journal: Journal | None = None
@@ -112,10 +119,13 @@ class Session:
                 return self
             lake = open_lake(self._root, create=True, max_file_bytes=self._limit, encoding=self._encoding)
             self._announce(lake)
-            journal = lake.journal(self._key)
-            ports = lake.store.ports
+            journal, store, ports = lake.journal(self._key), lake.store, lake.store.ports
+            if self._captures:
+                from dreamlake.capture import watched
+
+                journal, store = watched(journal, store)
             self._parts = {
-                "files": Files(lake.store, self._key, self._guard),
+                "files": Files(store, self._key, self._guard),
                 "parameters": Parameters(journal, self._guard, ports),
                 "logs": Logs(journal, self._guard, ports),
                 "tracks": Tracks(journal, self._guard, ports),
@@ -143,16 +153,22 @@ class Session:
                 raise
 
     def close(self) -> None:
-        """Make everything durable and end; may be repeated. The session can be opened again."""
+        """Make everything durable and end; may be repeated. The session can be opened again.
+
+        Waits for uploads in the background; ``UploadsFailed`` has all their errors that nobody was told of.
+        """
         with self._mutex():
             if self._lake is None:
                 return
             try:
                 try:
-                    self._parts["tracks"].close()
+                    self._parts["files"].flush()
                 finally:
-                    if self._journal is not None:
-                        self._journal.close()
+                    try:
+                        self._parts["tracks"].close()
+                    finally:
+                        if self._journal is not None:
+                            self._journal.close()
                 with contextlib.suppress(OSError, LakeError):  # a view only; the next open writes it again
                     self._lake.home.show(self._lake.info(self._key))
             finally:
@@ -168,8 +184,14 @@ class Session:
         if error is None:
             self.close()
             return
-        with contextlib.suppress(Exception):  # the body's own exception is what matters
+        try:
             self.close()
+        except UploadsFailed as failed:  # the body's own exception is what matters, but this must not be lost
+            import logging
+
+            logging.getLogger("dreamlake").error("session %s: %s", self._key, failed)
+        except Exception:
+            pass
 
     # ---- what it holds -------------------------------------------------------------------------------------------
 
@@ -218,6 +240,48 @@ class Session:
     def file(self, **options: Any) -> FileOperation:
         """The older spelling: ``session.file(file_path="m.pth", prefix="/models").save()`` and the like."""
         return FileOperation(self._part("files"), **options)
+
+    def flush(self) -> None:
+        """Wait until all uploads in the background (``upload(..., wait=False)``) are stored.
+
+        Raises ``UploadsFailed`` with every error that nobody was told of by the futures.
+        """
+        self.files.flush()
+
+    # ---- where it comes from -------------------------------------------------------------------------------------
+
+    def use(self, reference: str | Mapping[str, Any]) -> Input:
+        """Record a file of this lake as an input of this session, as the exact version that it is now; durable.
+
+        Args:
+            reference: ``"workspace/session/path@best"`` (``@v3``; without one, the newest), the same after
+                ``dreamlake://``, a path of this session (``"/data/train.npz"``), or a record.
+
+        Returns:
+            The version, to be read or downloaded. Retention keeps it, as it keeps what has an alias.
+
+        Raises:
+            ValueError: no such session, file or version (``NotFound``), or not an address.
+            RuntimeError: the session is not open, or is write-protected.
+        """
+        from dreamlake.lineage import Input
+        from dreamlake.operations import lineage
+
+        self._guard(True)
+        store = self.files._store
+        return Input(store, *lineage.use(store, self._key, reference), self._guard)
+
+    def inputs(self) -> list[dict[str, Any]]:
+        """What this session used: ``session``, ``path``, ``version``, ``checksum``, ``reference``, ``at``, ..."""
+        from dreamlake.operations import lineage
+
+        return lineage.inputs(self._need_open().info(self._key))
+
+    def runs(self) -> list[dict[str, Any]]:
+        """What was captured of every run that wrote to this session, the oldest first; see ``Session(capture=...)``."""
+        self._need_open()
+        assert self._journal is not None
+        return self._journal.read(RUNS, 0, self._journal.extent(RUNS).total)
 
     # ---- what it is ----------------------------------------------------------------------------------------------
 
@@ -287,7 +351,9 @@ class Session:
 
     def _guard(self, write: bool) -> None:
         lake = self._need_open()
-        if write and lake.info(self._key).write_protected:
+        if not write:
+            return
+        if lake.info(self._key).write_protected:
             raise StateError(f"session {self._key} is write-protected")
 
 

@@ -65,9 +65,19 @@ def _workspace(run: Run, workspace: str) -> None:
 
 
 def _session(run: Run, what: Address) -> None:
+    from dreamlake.journal import RUNS
+    from dreamlake.operations.lineage import inputs
+
     findings = run.lake.check_session(what.key)
-    value = session_record(run, run.lake.info(what.key))
-    run.out.record({**value, "findings": [finding.record() for finding in findings]})
+    about = run.lake.info(what.key)
+    value, used = session_record(run, about), inputs(about)
+    runs = run.lake.journal(what.key).extent(RUNS)
+    run.out.record(
+        {
+            **value, "inputs": used, "runs": runs.total, "lastRun": runs.last,
+            "findings": [finding.record() for finding in findings],
+        }
+    )  # fmt: skip
     run.out.facts(
         [
             ("session", value["sessionId"]),
@@ -79,6 +89,8 @@ def _session(run: Run, what: Address) -> None:
             ("created", local_time(value["createdAt"])),
             ("updated", local_time(value["updatedAt"])),
             ("write-protected", "yes" if value["writeProtected"] else ""),
+            ("inputs", "\n".join(f"{i['session']}:{i['path']}@v{i['version']}  {i['checksum'][:12]}" for i in used)),
+            *_run_facts(runs.last or {}, runs.total),
             ("on disk", run.lake.session_folder(what.key) or ""),
         ]
     )
@@ -86,9 +98,27 @@ def _session(run: Run, what: Address) -> None:
         run.out.note(finding.text())
 
 
+def _run_facts(last: dict[str, Any], total: int) -> list[tuple[str, str]]:
+    """What was captured of the newest run, in lines that a person reads; the rest is in the JSON."""
+    if not last:
+        return []
+    git, python, platform = (last.get(name) or {} for name in ("git", "python", "platform"))
+    state = {True: f", changed: {git.get('summary') or 'yes'}", None: ", changes unknown"}.get(git.get("dirty"), "")
+    branch = f" ({git['branch']})" if git.get("branch") else ""
+    machine = " ".join(str(platform[name]) for name in ("system", "release", "machine") if platform.get(name))
+    return [
+        ("last run", f"{local_time(last.get('at'))}{f', the last of {total:,}' if total > 1 else ''}"),
+        ("command", " ".join(map(str, last.get("command") or []))),
+        ("git", f"{git['commit']}{branch}{state}" if git.get("commit") else ""),
+        ("python", f"{python.get('version', '?')} on {machine}, {count(len(last.get('packages') or ()), 'package')}"),
+        ("environment", pairs_of(last.get("environment") or {})),
+    ]
+
+
 def _file(run: Run, what: Address) -> None:
     files = run.files(what.key)
     value: dict[str, Any] = {**files.get(what.file), "aliases": files.aliases(what.file)}
+    value["usedBy"] = files.used_by(what.file).get(value["version"], [])
     run.out.record(value)
     run.out.facts(
         [
@@ -101,6 +131,7 @@ def _file(run: Run, what: Address) -> None:
             ("checksum", value["checksum"]),
             ("version", f"v{value['version']}"),
             ("aliases", ", ".join(f"{name} = v{number}" for name, number in value["aliases"].items())),
+            ("used by", "\n".join(value["usedBy"])),
             ("uploaded", local_time(value["uploadedAt"])),
             ("updated", local_time(value["updatedAt"])),
             ("id", value["id"]),
@@ -133,19 +164,20 @@ def history(run: Run, file: Address) -> None:
     An older version is named WORKSPACE/SESSION:/path@v2; restore makes it the newest again.
     """
     files = run.files(file.key)
-    rows = files.history(file.file)
+    used = files.used_by(file.file)
+    rows = [{**row, "usedBy": used.get(row["version"], [])} for row in files.history(file.file)]
     run.out.records(rows)
     named: dict[int, list[str]] = {}
     if files.exists(file.file):
         for name, number in files.aliases(file.file).items():
             named.setdefault(number, []).append(name)
     run.out.table(
-        ["VERSION", "SIZE", "UPLOADED", "DELETED", "CHECKSUM", "ALIASES", "TAGS", "DESCRIPTION"],
+        ["VERSION", "SIZE", "UPLOADED", "DELETED", "CHECKSUM", "ALIASES", "USED BY", "TAGS", "DESCRIPTION"],
         [
             (
                 f"v{row['version']}", size(row["sizeBytes"]), local_time(row["uploadedAt"]),
                 local_time(row["deletedAt"]), row["checksum"][:12], ", ".join(named.get(row["version"], [])),
-                ", ".join(row["tags"]), row["description"] or "",
+                ", ".join(row["usedBy"]), ", ".join(row["tags"]), row["description"] or "",
             )
             for row in rows
         ],

@@ -67,7 +67,7 @@ def upload(
     if run.dry:
         _would_upload(run, sources, dest, filename, include, ignore)
         return
-    with Session(dest.key.name, dest.key.workspace, local_path=run.root) as session:
+    with Session(dest.key.name, dest.key.workspace, local_path=run.root, capture=False) as session:
         for source in sources:
             if source == "-":
                 done = session.files.upload(sys.stdin.buffer, path=folder, filename=filename, **options)

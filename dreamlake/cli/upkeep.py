@@ -278,6 +278,8 @@ def _selection(run: Run, scope: Address | None) -> Any:
 @click.argument("checksum")
 def why(run: Run, checksum: str) -> int:
     """Show what keeps a content: everything that refers to the blob of a checksum (or its first 6 digits)."""
+    from dreamlake.operations.lineage import plain_aliases, user_names
+
     links = run.lake.why(checksum)
     if not links:
         raise NotFound(f"no blob starts with {checksum!r}", path=checksum)
@@ -285,6 +287,8 @@ def why(run: Run, checksum: str) -> int:
     rows = []
     for link in links:
         where = f"{link.session}:{link.path}@v{link.version}" if link.session else ""
-        rows.append((link.key[:19], link.reason, where, ", ".join(link.aliases), link.detail))
-    run.out.table(("BLOB", "KEPT BY", "VERSION", "ALIASES", ""), rows)
+        plain = ", ".join(plain_aliases(dict.fromkeys(link.aliases)))
+        users = ", ".join(user_names(run.lake.store, link.aliases))
+        rows.append((link.key[:19], link.reason, where, plain, users, link.detail))
+    run.out.table(("BLOB", "KEPT BY", "VERSION", "ALIASES", "USED BY", ""), rows)
     return 0

@@ -6,7 +6,7 @@ every implementation. It takes and returns plain JSON values (see ``values.plain
 
 Names:
     documents   ``PARAMETERS``, ``TRACKS + track name``
-    streams     ``LOGS``, ``TRACKS + track name``
+    streams     ``LOGS``, ``RUNS``, ``TRACKS + track name``
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ __all__ = [
     "LOGS",
     "MAX_ROW_BYTES",
     "PARAMETERS",
+    "RUNS",
     "TRACKS",
     "Change",
     "Document",
@@ -29,6 +30,7 @@ __all__ = [
 
 PARAMETERS = "parameters"
 LOGS = "logs"
+RUNS = "runs"  # what each run that wrote to the session was made with
 TRACKS = "tracks/"  # + the track's name, which may hold further slashes
 MAX_ROW_BYTES = 16 << 20  # one encoded row; values.MAX_VALUE_BYTES limits the values in it
 

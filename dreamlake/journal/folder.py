@@ -2,6 +2,7 @@
 
     parameters.json                 document PARAMETERS
     logs/logs.jsonl                 stream LOGS
+    runs.jsonl                      stream RUNS
     tracks/<name>/data.jsonl        stream TRACKS + name
     tracks/<name>/metadata.json     document TRACKS + name
     .lock                           empty; whoever updates a document holds it
@@ -25,7 +26,18 @@ from typing import NamedTuple, TypeVar
 from dreamlake import values
 from dreamlake.errors import Corrupt, InvalidInput
 from dreamlake.inside import check_inside
-from dreamlake.journal import LOGS, MAX_ROW_BYTES, PARAMETERS, TRACKS, Change, Document, Extent, Row, number_key
+from dreamlake.journal import (
+    LOGS,
+    MAX_ROW_BYTES,
+    PARAMETERS,
+    RUNS,
+    TRACKS,
+    Change,
+    Document,
+    Extent,
+    Row,
+    number_key,
+)
 from dreamlake.journal.later import Later
 from dreamlake.journal.lines import Lines
 from dreamlake.journal.names import DATA_FILE, MAX_NAME_DEPTH, METADATA_FILE, RESERVED_NAMES, scratch_name
@@ -181,7 +193,7 @@ class FolderJournal:
         return Extent(tail.total, lines.size, tail.last)
 
     def streams(self, prefix: str = "") -> list[str]:
-        names = [LOGS, *(TRACKS + name for name in self._tracks(f"{self._folder}/tracks", "", 0))]
+        names = [LOGS, RUNS, *(TRACKS + name for name in self._tracks(f"{self._folder}/tracks", "", 0))]
         return sorted(name for name in names if name.startswith(prefix) and self.extent(name).total)
 
     def _tracks(self, folder: str, name: str, depth: int) -> list[str]:
@@ -211,6 +223,8 @@ class FolderJournal:
         return self._checked(f"{self._folder}/tracks/{_track_of(name)}/{METADATA_FILE}")
 
     def _stream_path(self, name: str) -> str:
+        if name == RUNS:
+            return self._checked(f"{self._folder}/runs.jsonl")
         if name == LOGS:
             return self._checked(f"{self._folder}/logs/logs.jsonl")
         return self._checked(f"{self._folder}/tracks/{_track_of(name)}/{DATA_FILE}")

@@ -19,6 +19,7 @@ from dreamlake.model import SessionKey, Version, below, is_glob
 from dreamlake.operations.commit import commit
 from dreamlake.operations.context import Store
 from dreamlake.operations.durations import age, seconds
+from dreamlake.operations.lineage import plain_aliases
 from dreamlake.operations.search import lookup, moment, path_test
 from dreamlake.ports import iso
 
@@ -222,7 +223,11 @@ def _decide(state: FileState, version: Version, chosen: list[tuple[Rule, dict[st
         reasons.append("the current version")
     if version.tags:
         reasons.append(f"tagged {', '.join(version.tags)}")
-    reasons += [f"has the alias {name}" for name, target in sorted(state.aliases.items()) if target == version.id]
+    named = [name for name, target in sorted(state.aliases.items()) if target == version.id]
+    plain = plain_aliases(dict.fromkeys(named))
+    reasons += [f"has the alias {name}" for name in plain]
+    if len(plain) < len(named):
+        reasons.append("is an input of a session")
     if not chosen:
         reasons.append("no rule for this path")
     against = []

@@ -113,7 +113,7 @@ def test_info_of_a_file(lake: Cli) -> None:
     assert "metadata     loss = 0.25" in lines and "             epoch = 2" in lines
     assert "aliases      first = v1" in lines and "size         10 B (10 bytes)" in lines
     (record,) = lake.ok("info", f"{RUN}:/models/best.pth@v1", "--json").json
-    assert set(record) == KEYS | {"aliases"} and record["version"] == 1 and record["aliases"] == {"first": 1}
+    assert set(record) == KEYS | {"aliases", "usedBy"} and record["version"] == 1 and record["aliases"] == {"first": 1}
     assert "deleted" in lake.fails(3, "info", f"{RUN}:/notes/old.txt")
     lake.fails(3, "info", f"{RUN}:/models/best.pth@v9")
     lake.fails(3, "info", "vision/none")
@@ -126,7 +126,7 @@ def test_history(lake: Cli) -> None:
     assert done.lines[1].split()[0] == "v2" and done.lines[1].endswith("the best one")
     assert done.lines[2].split()[0] == "v1" and "first" in done.lines[2]
     with lake.session() as session:
-        expected = session.files.history("/models/best.pth")
+        expected = [{**row, "usedBy": []} for row in session.files.history("/models/best.pth")]
     assert lake.ok("log", f"{RUN}:/models/best.pth", "--json").json == expected
     (gone,) = lake.ok("history", f"{RUN}:/notes/old.txt", "--json").json
     assert gone["deletedAt"]

@@ -21,7 +21,9 @@ RANKS = {
     "content": 2,
     "operations": 3,
     **dict.fromkeys(["lake", "upkeep", "checkpoints", "home", "folder_home", "folder_store", "remote_home"], 4),
+    "syncing": 4,
     **dict.fromkeys(["session", "files", "parameters", "logs", "tracks", "savers", "legacy"], 5),
+    **dict.fromkeys(["background", "capture", "lineage"], 5),
     **dict.fromkeys(["cli", "integrations", "web", "__main__"], 6),
     "": 7,  # dreamlake/__init__.py: names what users import, lazily
 }
@@ -45,11 +47,13 @@ FORBIDDEN_CALLS = frozenset(["eval", "exec", "compile", "__import__"])
 
 # file -> what it may do itself. ``ports.py`` is the one home of durable calls. ``checkpoint.py``: Python 3.10 cannot
 # serialize a database in memory, so it is built in a temporary file outside the lake and read back. ``savers.py``:
-# large tensors spill into an anonymous temporary file that nobody can name and that ends with the call.
+# large tensors spill into an anonymous temporary file that nobody can name and that ends with the call;
+# ``background.py``: so does a large stream that waits for its turn.
 DURABLE_EXCEPTIONS = {
     "ports.py": ("",),
     "catalog/checkpoint.py": ("import tempfile", "os.unlink"),
     "savers.py": ("import tempfile",),
+    "background.py": ("import tempfile",),
 }
 
 

@@ -172,6 +172,10 @@ ACCESSORS = [
     lambda s: s.folder,
     lambda s: s.metadata,
     lambda s: s.write_protected,
+    lambda s: s.flush(),
+    lambda s: s.inputs(),
+    lambda s: s.runs(),
+    lambda s: s.use(s.files.upload(b"x", filename="x")),
 ]
 
 
@@ -189,7 +193,8 @@ def test_every_accessor_is_tested():
     names = {n for n, value in vars(Session).items() if not n.startswith("_")}
     free = {"open", "close", "name", "workspace", "id", "local_path", "is_open"}
     tested = {"files", "parameters", "params", "log", "logs", "track", "tracks", "file", "info", "description", "tags"}
-    assert names == free | tested | {"folder", "metadata", "write_protected"}
+    tested |= {"folder", "metadata", "write_protected", "flush", "use", "inputs", "runs"}
+    assert names == free | tested
 
 
 def test_parts_kept_from_before_stop_with_the_session(root):
@@ -626,7 +631,7 @@ def test_session_json_is_only_a_view(root, damage):
         assert path.read_bytes() == good  # at once
         assert {k: made.info[k] for k in ABOUT} == ABOUT
         assert made.files().read_bytes("x") == b"x"
-    assert sorted(os.listdir(root / "w/s")) == ["session.json"]
+    assert sorted(os.listdir(root / "w/s")) == ["runs.jsonl", "session.json"]
 
 
 def test_removed_session_folder_costs_what_was_in_it_only(root):
