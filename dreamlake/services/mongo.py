@@ -1,71 +1,32 @@
 """``Docs`` on a MongoDB server (or one that speaks its wire protocol), through pymongo.
 
-Concerns are set here and not left to the URL: majority and journalled writes, majority reads from the primary, and
-causal order over all threads of one object: every call runs in a session that has been told the newest time any earlier
-call has seen.
+Owns what may be repeated after a failure and what may not. How writes and reads are safe, and in causal order over all
+threads, is the business of ``mongo_connections``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import os
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import parse_qsl
 
-from dreamlake.errors import Conflict, InvalidInput, LakeError
+from dreamlake.errors import Conflict, LakeError
 from dreamlake.services.docs import MAX_BATCH, Change, Doc, Filter, Index, Keys
+from dreamlake.services.mongo_connections import Connections
 from dreamlake.services.mongo_errors import is_transient, place, translate
 
 if TYPE_CHECKING:
-    from pymongo.client_session import ClientSession
-    from pymongo.collection import Collection
+    pass
 
 T = TypeVar("T")
 
-ATTEMPTS = 6  # of what is safe to repeat
+ATTEMPTS, PATIENCE_S = 6, 60.0  # of what is safe to repeat
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 3.0  # between them: doubled each time, and shortened at random
 RESUMABLE = 200_000  # documents of one scan whose ids are kept, to go on after a lost cursor
 _BATCH_BYTES = 8 << 20  # of documents in one insert
 _DUPLICATE = 11000
-
-_OPTIONS: dict[str, Any] = {  # a URL may say otherwise for each of these
-    "appname": "dreamlake",
-    "serverSelectionTimeoutMS": 10_000,
-    "connectTimeoutMS": 10_000,
-    "socketTimeoutMS": 60_000,
-    "waitQueueTimeoutMS": 60_000,
-    "heartbeatFrequencyMS": 2_000,  # how long a failed-over primary goes unnoticed
-    "maxPoolSize": 64,
-    "maxIdleTimeMS": 240_000,  # routers forget idle connections after about 350 s
-}
-
-
-class _Client:
-    """What one process holds: a client, and the newest times that any of its calls has seen."""
-
-    def __init__(self, client: Any) -> None:
-        self.pid = os.getpid()
-        self.client = client
-        self.lock = threading.Lock()
-        self.cluster_time: Any = None
-        self.operation_time: Any = None
-
-
-_opening = threading.Lock()
-_left_behind: list[_Client] = []  # of the parent: a forked child must neither use nor close them
-
-
-def _forked() -> None:
-    global _opening
-    _opening = threading.Lock()  # another thread of the parent may have held it
-
-
-os.register_at_fork(after_in_child=_forked)
 
 
 class MongoDocs:
@@ -91,20 +52,12 @@ class MongoDocs:
         sessions: bool = True,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._url, self._connect, self._sessions, self._sleep = url, connect, sessions, sleep
-        if not url.startswith(("mongodb://", "mongodb+srv://")):
-            raise InvalidInput("a MongoDB URL begins with mongodb:// or mongodb+srv://")
-        self.database = database or place(url).partition("://")[2].partition("/")[2]
-        if not self.database:
-            raise InvalidInput(f"the MongoDB URL for {place(url)} names no database: add /NAME to it")
-        self._state: _Client | None = None
+        self._connections = Connections(url, database, connect, sessions)
+        self._url, self._sleep = url, sleep
+        self.database = self._connections.database
 
     def __repr__(self) -> str:
         return f"MongoDocs({place(self._url)!r}, database={self.database!r})"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """To the processes of an executor: each opens its own connections."""
-        return _again, (self._url, self.database, self._connect, self._sessions)
 
     # ---- changing ------------------------------------------------------------------------------------------------
 
@@ -161,36 +114,37 @@ class MongoDocs:
         fields: Sequence[str] | None = None,
         hint: Keys | None = None,
     ) -> Iterator[Doc]:
-        options: dict[str, Any] = {"sort": list(sort) if sort else None, "limit": limit or 0}
-        options["projection"] = list(fields) if fields is not None else None
-        if fields is not None and not list(fields):
-            options["projection"] = ["_id"]
-        if hint and self._sessions:
+        options: dict[str, Any] = {"sort": list(sort) if sort else None}
+        options["projection"] = None if fields is None else [*fields, "_id"]
+        if hint and self._connections.sessions:
             options["hint"] = list(hint)
         seen: set[Any] = set()
+        until = time.monotonic() + PATIENCE_S
         for attempt in itertools.count(1):
             try:
-                for doc in self._scan(collection, where, options):
-                    if attempt > 1 and doc["_id"] in seen:
+                rest = limit + len(seen) if limit else 0
+                for doc in self._scan(collection, where, {**options, "limit": rest}):
+                    if doc["_id"] in seen:
                         continue
                     if len(seen) <= RESUMABLE:
                         seen.add(doc["_id"])
                     yield doc
-                    if limit and len(seen) >= limit:
+                    if limit == len(seen):
                         return
                 return
+            except LakeError:
+                raise
             except Exception as error:
-                if attempt >= ATTEMPTS or len(seen) > RESUMABLE or not is_transient(error):
-                    raise self._told(error, f"query of {collection}", changing=False) from error
-            self._wait(attempt)
+                if len(seen) > RESUMABLE or not self._again(attempt, until, error):
+                    raise translate(error, self._url, f"query of {collection}", changing=False) from error
 
     def _scan(self, collection: str, where: Filter, options: dict[str, Any]) -> Iterator[Doc]:
-        with self._session() as (coll, session), coll(collection).find(where, **options, **session) as cursor:
+        with self._connections.session() as (coll, session):
             known = None
-            for doc in cursor:
+            for doc in coll(collection).find(where, **options, **session):
                 if session and session["session"].operation_time is not known:  # one more page has come
                     known = session["session"].operation_time
-                    _learn(self._open(), session["session"])
+                    self._connections.learn(session["session"])
                 yield doc
 
     def count(self, collection: str, where: Filter) -> int:
@@ -222,11 +176,7 @@ class MongoDocs:
         return [index for index in indexes if not _serves(lists[index.collection].get(index.name), index)]
 
     def close(self) -> None:
-        state, self._state = self._state, None
-        if state is not None and state.pid == os.getpid():
-            state.client.close()
-        elif state is not None:
-            _left_behind.append(state)
+        self._connections.close()
 
     # ---- inside --------------------------------------------------------------------------------------------------
 
@@ -234,79 +184,24 @@ class MongoDocs:
         self, doing: str, collection: str, run: Callable[[Any, dict[str, Any]], T], *, changing: bool = False
     ) -> T:
         """Run one call in causal order; repeat it after a passing failure unless it changes something."""
+        until = time.monotonic() + PATIENCE_S
         for attempt in itertools.count(1):
             try:
-                with self._session() as (coll, session):
+                with self._connections.session() as (coll, session):
                     return run(coll(collection), session)
+            except LakeError:
+                raise
             except Exception as error:
-                if changing or attempt >= ATTEMPTS or not is_transient(error):
-                    raise self._told(error, doing, changing=changing) from error
-            self._wait(attempt)
+                if changing or not self._again(attempt, until, error):
+                    raise translate(error, self._url, doing, changing=changing) from error
         raise AssertionError("unreachable")
 
-    def _told(self, error: Exception, doing: str, *, changing: bool) -> LakeError:
-        return error if isinstance(error, LakeError) else translate(error, self._url, doing, changing=changing)
-
-    def _wait(self, attempt: int) -> None:
+    def _again(self, attempt: int, until: float, error: Exception) -> bool:
+        """Whether to try once more; waits before it says so."""
+        if attempt >= ATTEMPTS or time.monotonic() > until or not is_transient(error):
+            return False
         self._sleep(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0))
-
-    @contextlib.contextmanager
-    def _session(self) -> Iterator[tuple[Callable[[str], Collection[Doc]], dict[str, Any]]]:
-        """(collection by name, the session's argument) for one call, or for one scan."""
-        state = self._open()
-        if not self._sessions:
-            yield state.client[self.database].__getitem__, {}
-            return
-        with state.client.start_session(causal_consistency=True) as session:
-            with state.lock:
-                if state.cluster_time is not None:
-                    session.advance_cluster_time(state.cluster_time)
-                if state.operation_time is not None:
-                    session.advance_operation_time(state.operation_time)
-            try:
-                yield self._concerned(state.client).__getitem__, {"session": session}
-            finally:
-                _learn(state, session)
-
-    def _concerned(self, client: Any) -> Any:
-        from pymongo import ReadPreference, WriteConcern
-        from pymongo.read_concern import ReadConcern
-
-        return client.get_database(
-            self.database,
-            read_preference=ReadPreference.PRIMARY,
-            read_concern=ReadConcern("majority"),
-            write_concern=WriteConcern(w="majority", j=True, wtimeout=_OPTIONS["socketTimeoutMS"] - 5_000),
-        )
-
-    def _open(self) -> _Client:
-        state = self._state
-        if state is not None and state.pid == os.getpid():
-            return state
-        with _opening:
-            state = self._state
-            if state is not None and state.pid != os.getpid():
-                _left_behind.append(state)  # not ours to close
-                state = None
-            if state is None:
-                state = self._state = _Client(self._new_client())
-        return state
-
-    def _new_client(self) -> Any:
-        try:
-            import pymongo
-        except ImportError:
-            raise LakeError("remote mode needs pymongo: pip install 'dreamlake[remote]'") from None
-        said = {name.lower() for name, _ in parse_qsl(self._url.partition("?")[2])}
-        options = {name: value for name, value in _OPTIONS.items() if name.lower() not in said}
-        try:
-            return (self._connect or pymongo.MongoClient)(self._url, retryWrites=True, connect=False, **options)
-        except Exception as error:
-            raise self._told(error, "opening", changing=False) from None  # a URL's error may quote its password
-
-
-def _again(url: str, database: str, connect: Any, sessions: bool) -> MongoDocs:
-    return MongoDocs(url, database=database, connect=connect, sessions=sessions)
+        return True
 
 
 def _insert(batch: Sequence[Doc]) -> Callable[[Any, dict[str, Any]], list[Any]]:
@@ -316,7 +211,7 @@ def _insert(batch: Sequence[Doc]) -> Callable[[Any, dict[str, Any]], list[Any]]:
         try:
             coll.insert_many(batch, ordered=False, **session)
         except BulkWriteError as error:
-            details: dict[str, Any] = error.details or {}
+            details: Any = error.details or {}
             for bad in details.get("writeErrors", ()):
                 if bad.get("code") != _DUPLICATE:
                     raise OperationFailure(bad.get("errmsg", ""), bad.get("code"), bad) from error
@@ -354,15 +249,3 @@ def _serves(found: dict[str, Any] | None, index: Index) -> bool:
         and bool(found.get("unique", False)) == index.unique
         and (found.get("partialFilterExpression") or None) == index.where
     )
-
-
-def _learn(state: _Client, session: ClientSession) -> None:
-    with state.lock:
-        time_: Any = session.operation_time
-        cluster: Any = session.cluster_time
-        if time_ is not None and (state.operation_time is None or time_ > state.operation_time):
-            state.operation_time = time_
-        if cluster is not None and (
-            state.cluster_time is None or cluster["clusterTime"] > state.cluster_time["clusterTime"]
-        ):
-            state.cluster_time = cluster

@@ -37,7 +37,14 @@ def _secrets(url: str) -> list[str]:
 def place(url: str) -> str:
     """Where a URL leads, fit to be shown: scheme, hosts and database."""
     scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.split('?')[0].rpartition('@')[2]}"
+    before, _, query = rest.partition("?")
+    hidden = "@" in query and "@" not in before  # perhaps a password with a question mark in it
+    return f"{scheme}://{'...' if hidden else before.rpartition('@')[2]}"
+
+
+def database_of(url: str) -> str:
+    """The name that a URL ends in, "" if it has none."""
+    return unquote(url.partition("://")[2].partition("?")[0].rpartition("@")[2].partition("/")[2])
 
 
 def is_transient(error: BaseException) -> bool:
@@ -53,6 +60,14 @@ def is_transient(error: BaseException) -> bool:
 
 def _transient_code(code: int | None) -> bool:
     return code is not None and code in _TRANSIENT
+
+
+def refused(error: Exception, url: str) -> LakeError:
+    """The error for a URL that pymongo does not take, or whose names do not resolve."""
+    detail = scrub(str(error), url)
+    if type(error.__cause__).__module__.startswith("dns."):
+        return Unavailable(f"the database {place(url)} cannot be reached: {detail}")
+    return InvalidInput(f"the MongoDB URL for {place(url)} cannot be used: {detail}")
 
 
 def translate(error: Exception, url: str, doing: str, *, changing: bool) -> LakeError:
@@ -79,11 +94,8 @@ def translate(error: Exception, url: str, doing: str, *, changing: bool) -> Lake
             certain = error.has_error_label("NoWritesPerformed") or not changing
             return Unavailable(text) if certain else OutcomeUnknown(text)
         return LakeError(text)
-    if isinstance(error, (errors.InvalidURI, errors.ConfigurationError)):
-        cause = type(error.__cause__).__module__
-        if cause.startswith("dns."):
-            return Unavailable(f"{where} cannot be reached: {detail}")
-        return InvalidInput(f"the MongoDB URL for {place(url)} cannot be used: {detail}")
+    if isinstance(error, errors.ConfigurationError):
+        return refused(error, url)
     if isinstance(error, errors.InvalidOperation):
         return Unavailable(text)  # the client was closed
     if "bson" in type(error).__module__:
