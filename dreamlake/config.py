@@ -22,7 +22,7 @@ def local_path(given: str | os.PathLike[str] | None = None) -> str:
     """The absolute root folder: the argument, ``DREAMLAKE_LOCAL_PATH``, the file's ``local_path``, ``./experiments``.
 
     Raises:
-        InvalidInput: an unreadable file, an empty path, or a configured remote (this release has local mode only).
+        InvalidInput: an unreadable file, or an empty path.
         InvalidType: an argument of another type.
     """
     chosen: Any
@@ -30,13 +30,8 @@ def local_path(given: str | os.PathLike[str] | None = None) -> str:
         chosen = os.fspath(given) if isinstance(given, os.PathLike) else given
     elif os.environ.get("DREAMLAKE_LOCAL_PATH"):
         chosen = os.environ["DREAMLAKE_LOCAL_PATH"]
-    elif os.environ.get("DREAMLAKE_REMOTE"):
-        raise no_remote("DREAMLAKE_REMOTE")
     else:
-        settings = read_file()
-        if settings.get("remote") and "local_path" not in settings:
-            raise no_remote(f"{config_file()}: remote")
-        chosen = settings.get("local_path", DEFAULT_LOCAL_PATH)
+        chosen = read_file().get("local_path", DEFAULT_LOCAL_PATH)
         if not isinstance(chosen, str):
             raise InvalidInput(f"{config_file()}: local_path must be text, not {chosen!r}", path=config_file())
     if not isinstance(chosen, str):
@@ -44,12 +39,6 @@ def local_path(given: str | os.PathLike[str] | None = None) -> str:
     if not chosen or "\0" in chosen:
         raise InvalidInput(f"local_path {chosen!r} is not a folder path")
     return os.path.abspath(os.path.expanduser(chosen))
-
-
-def no_remote(where: str) -> InvalidInput:
-    return InvalidInput(
-        f"{where}: remote mode (S3 and MongoDB) is not in this release; use local_path=... or DREAMLAKE_LOCAL_PATH"
-    )
 
 
 def max_file_bytes(given: int | None = None) -> int | None:

@@ -95,7 +95,7 @@ class ClaimRevoked(LakeError):
 class Unavailable(LakeError, ConnectionError):
     """A remote service cannot be reached, or does not answer in time; the call did not happen."""
 
-    exit_code = 9
+    exit_code = 11
 
     def __str__(self) -> str:  # like NotFound: OSError has its own idea of arguments
         return str(self.args[0]) if self.args else ""

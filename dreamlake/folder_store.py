@@ -16,6 +16,7 @@ from dreamlake.operations.context import check_encoding
 from dreamlake.ports import Ports, iso
 
 STORE_DIR = ".dreamlake"
+BLOBS_DIR = ".dreamlake-blobs"  # the blobs of a lake whose records are in a database
 FORMAT = 1
 SUBDIRS = ("tmp", "pending", "blobs", "sessions", "quarantine", "cache", "placed")
 
@@ -42,7 +43,12 @@ def write_settings(ports: Ports, base: str, settings: dict[str, Any]) -> None:
     ports.fs.fsync_dir(base)
 
 
-def create_store(ports: Ports, root: str) -> None:
+def new_head(ports: Ports) -> dict[str, Any]:
+    """What ``store.json`` says of a new store."""
+    return {"format": FORMAT, "store_id": ports.new_id(), "created_at": iso(ports.now())}
+
+
+def create_store(ports: Ports, root: str, name: str = STORE_DIR, head: dict[str, Any] | None = None) -> None:
     """Lay out an empty store in ``root``, atomically and durably. Leaves an existing one alone."""
     fs = ports.fs
     holders = _holders_of_new_folders(ports, root)
@@ -50,16 +56,16 @@ def create_store(ports: Ports, root: str) -> None:
         fs.make_dir(root)
     except (FileExistsError, NotADirectoryError):
         raise InvalidInput(f"{root} is not a folder", path=root) from None
-    scratch = f"{root}/{STORE_DIR}-{ports.scratch_name('new')}"
+    scratch = f"{root}/{name}-{ports.scratch_name('new')}"
     try:
-        _lay_out(ports, scratch)
-        fs.rename(scratch, f"{root}/{STORE_DIR}")
+        _lay_out(ports, scratch, head or new_head(ports))
+        fs.rename(scratch, f"{root}/{name}")
     except BaseException as error:
         remove_scratch(ports, scratch)
         if not isinstance(error, OSError):
             raise
         try:
-            fs.stat(f"{root}/{STORE_DIR}/store.json")  # somebody else made it: fine
+            fs.stat(f"{root}/{name}/store.json")  # somebody else made it: fine
         except OSError:
             raise error from None
         return
@@ -84,13 +90,12 @@ def _holders_of_new_folders(ports: Ports, path: str) -> list[str]:
     return holders
 
 
-def _lay_out(ports: Ports, scratch: str) -> None:
+def _lay_out(ports: Ports, scratch: str, head: dict[str, Any]) -> None:
     fs = ports.fs
     for name in SUBDIRS:
         fs.make_dir(f"{scratch}/{name}")
     for shard in range(256):
         fs.make_dir(f"{scratch}/blobs/{shard:02x}")
-    head = {"format": FORMAT, "store_id": ports.new_id(), "created_at": iso(ports.now())}
     fs.write(f"{scratch}/store.json", values.encode(head, indent=2) + b"\n")
     fs.fsync(f"{scratch}/store.json")
     for path in (f"{scratch}/blobs", scratch):
@@ -107,9 +112,9 @@ def remove_scratch(ports: Ports, scratch: str) -> None:
             fs.remove_dir(f"{scratch}/{folder}".rstrip("/"))
 
 
-def sweep_unborn(ports: Ports, root: str) -> None:
+def sweep_unborn(ports: Ports, root: str, store: str = STORE_DIR) -> None:
     """Remove what creations of a store left behind whose process is dead."""
-    prefix = f"{STORE_DIR}-"
+    prefix = f"{store}-"
     for name in ports.fs.list(root):
         if name.startswith(prefix) and ports.scratch_is_abandoned(name[len(prefix) :]):
             remove_scratch(ports, f"{root}/{name}")
@@ -119,9 +124,15 @@ def store_head(data: bytes, base: str) -> dict[str, Any]:
     """The content of ``store.json``. Raises ``UnsupportedFormat`` for a newer or unreadable one."""
     try:
         head = values.decode(data)
-        version, store_id = head["format"], head["store_id"]
+        head["format"], head["store_id"]
     except (ValueError, KeyError, TypeError):
         raise UnsupportedFormat(f"{base}/store.json is damaged: this is not a readable lake", path=base) from None
-    if version != FORMAT or not isinstance(store_id, str):
+    return check_head(dict(head), base)
+
+
+def check_head(head: dict[str, Any], base: str) -> dict[str, Any]:
+    """What a store says of itself. Raises ``UnsupportedFormat`` for a newer one."""
+    version = head.get("format")
+    if version != FORMAT or not isinstance(head.get("store_id"), str):
         raise UnsupportedFormat(f"{base} has store format {version!r}; this release reads format {FORMAT}", path=base)
-    return dict(head)
+    return head

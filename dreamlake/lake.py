@@ -23,6 +23,7 @@ from dreamlake.model import DEFAULT_MAX_FILE_BYTES, SessionInfo, SessionKey
 from dreamlake.operations.context import DEFAULT_ENCODING, Store, check_encoding
 from dreamlake.ports import Ports
 from dreamlake.progress import meter
+from dreamlake.syncing import Syncing
 from dreamlake.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -30,12 +31,13 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from datetime import datetime
 
+    from dreamlake.blobs import Blobs
     from dreamlake.home import Home
     from dreamlake.operations.materialize import Materialized, Options, Plan
     from dreamlake.operations.optimize import Optimized
 
 
-class Lake(Upkeep, Checkpoints):
+class Lake(Upkeep, Checkpoints, Syncing):
     """An open lake. Made by ``open_lake``; may be used in a ``with`` block, which closes it.
 
     Attributes:
@@ -204,7 +206,7 @@ def open_lake(
     limit = config.max_file_bytes(max_file_bytes) or DEFAULT_MAX_FILE_BYTES
     chosen = check_encoding(encoding, os.environ.get("DREAMLAKE_ENCODING") or None)
     if isinstance(place, RemoteAddress):
-        raise config.no_remote(str(place))
+        return _open_remote(ports, place, create, limit, chosen)
     return _open_folder(ports, place, create, limit, chosen)
 
 
@@ -231,13 +233,40 @@ def _open_folder(ports: Ports, root: str, create: bool, limit: int, encoding: st
         catalog=FolderCatalog(ports, base),
         blobs=FolderBlobs(ports, base),
         root=root,
+        where=root,
         scratch=f"{base}/cache",
         max_file_bytes=limit,
         encoding=encoding or read_settings(ports, base).get("encoding", DEFAULT_ENCODING),
     )
-    return Lake(store, FolderHome(ports, root, store.catalog, _folder_store), head["store_id"])
+    return Lake(store, FolderHome(ports, root, store.catalog, open_again), head["store_id"])
 
 
-def _folder_store(root: str) -> Store:
+def _open_remote(ports: Ports, address: RemoteAddress, create: bool, limit: int, encoding: str | None) -> Lake:
+    from dreamlake.catalog.documents import DocumentCatalog
+    from dreamlake.remote import attach, cache_folder
+    from dreamlake.remote_home import RemoteHome
+
+    attached = attach(ports, address, create=create)
+    cache = cache_folder(ports, attached.store_id)
+    if attached.objects is None:
+        blobs: Blobs = FolderBlobs(ports, str(attached.folder))
+    else:
+        from dreamlake.blobs.objects import ObjectBlobs
+
+        blobs = ObjectBlobs(ports, attached.docs, attached.objects)
+    store = Store(
+        ports=ports,
+        catalog=DocumentCatalog(ports, attached.docs, cache=cache and f"{cache}/views"),
+        blobs=blobs,
+        where=str(address),
+        scratch=cache and f"{cache}/cache",
+        max_file_bytes=limit,
+        encoding=encoding or attached.settings.get("encoding", DEFAULT_ENCODING),
+        namespace=address.namespace,
+    )
+    return Lake(store, RemoteHome(ports, address, attached, open_again), attached.store_id)
+
+
+def open_again(address: str | RemoteAddress) -> Store:
     """A store for a task in another process."""
-    return open_lake(root).store
+    return open_lake(address).store

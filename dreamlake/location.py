@@ -96,6 +96,8 @@ def locate(
         return remote_address(remote, namespace=namespace)
     if namespace is not None:
         raise InvalidInput(f"namespace={namespace!r} is for remote lakes; in a folder there is only one")
+    if is_url(local_path):
+        raise InvalidInput("local_path is a folder; give the URL of a remote lake as remote=...")
     return config.local_path(local_path)
 
 
@@ -165,7 +167,7 @@ def _of_url(url: str, namespace: str | None) -> RemoteAddress:
     if unknown:
         raise InvalidInput(f"remote s3:// URL: unknown option {unknown[0]!r}; known are {', '.join(_QUERY)}")
     parts = urlsplit(head)
-    if "@" in parts.netloc:
+    if "@" in head or ":" in parts.netloc:
         raise InvalidInput("remote s3:// URL: credentials do not belong into it; AWS's own ways of giving them work")
     s3: dict[str, Any] = {name: text for name, text in pairs.items() if name not in ("mongodb", "namespace")}
     database = pairs.get("mongodb") or os.environ.get("DREAMLAKE_MONGODB")
@@ -239,7 +241,7 @@ def _bucket(given: Mapping[str, Any], where: str) -> S3Settings:
     endpoint = texts.get("endpoint")
     if endpoint is not None:
         parts = urlsplit(endpoint)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in endpoint or parts.query:
             raise InvalidInput(f"{where}: endpoint must be a plain URL such as https://s3.example.org:9000")
     if texts.get("addressing", "auto") not in _ADDRESSING:
         raise InvalidInput(f"{where}: addressing={texts['addressing'][:20]!r}; use {', '.join(_ADDRESSING)}")

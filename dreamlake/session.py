@@ -22,6 +22,7 @@ from dreamlake.files import Files, _metadata
 from dreamlake.journal import RUNS, Journal
 from dreamlake.lake import Lake, open_lake
 from dreamlake.legacy import FileOperation
+from dreamlake.location import RemoteAddress, locate
 from dreamlake.logs import Logs
 from dreamlake.model import check_description, check_tags, folder_path, session_document, session_key
 from dreamlake.operations.commit import commit
@@ -47,7 +48,10 @@ class Session:
         write_protected: True protects it for good: every later write raises ``RuntimeError``.
         local_path: root folder of the lake. Default: ``DREAMLAKE_LOCAL_PATH``, the configuration file's
             ``local_path``, or ``./experiments``.
-        remote, namespace: for remote mode, which this release does not have: a clear error.
+        remote: a remote lake instead: a URL, a mapping, or the name of a profile (see ``location``). Default:
+            ``DREAMLAKE_REMOTE`` or the configuration file's ``remote``, where no local path is configured.
+        namespace: whose session it is, in a remote lake. Default: the address's, ``DREAMLAKE_NAMESPACE``, the
+            configuration file's, or the user's name.
         max_file_bytes: upload limit (default 5 GiB).
         capture: record with the first write what the run was made with: command line, git commit, Python, packages
             (see ``runs``). Default: ``DREAMLAKE_CAPTURE``, the configuration file's ``capture``, or True.
@@ -81,9 +85,11 @@ class Session:
         encoding: str | None = None,
         capture: bool | None = None,
     ) -> None:
-        self._key = session_key(workspace, name)
-        if remote is not None or namespace is not None:
-            raise config.no_remote("remote" if remote is not None else "namespace")
+        session_key(workspace, name)  # a bad name is told before a bad place
+        self._place = locate(local_path, remote, namespace)
+        self._key = session_key(
+            workspace, name, self._place.namespace if isinstance(self._place, RemoteAddress) else ""
+        )
         self._given: dict[str, Any] = {}
         if description is not None:
             self._given["description"] = check_description(description)
@@ -97,7 +103,6 @@ class Session:
             raise InvalidType(f"write_protected must be True or False, not {write_protected!r}")
         if write_protected:
             self._given["write_protected"] = True
-        self._root = config.local_path(local_path)
         self._limit = config.max_file_bytes(max_file_bytes)
         self._encoding = check_encoding(encoding, None)
         self._captures = config.capture(capture)
@@ -117,8 +122,12 @@ class Session:
         with self._mutex():
             if self._lake is not None:
                 return self
-            lake = open_lake(self._root, create=True, max_file_bytes=self._limit, encoding=self._encoding)
-            self._announce(lake)
+            lake = open_lake(self._place, create=True, max_file_bytes=self._limit, encoding=self._encoding)
+            try:
+                self._announce(lake)
+            except BaseException:
+                lake.close()
+                raise
             journal, store, ports = lake.journal(self._key), lake.store, lake.store.ports
             if self._captures:
                 from dreamlake.capture import watched
@@ -158,7 +167,8 @@ class Session:
         Waits for uploads in the background; ``UploadsFailed`` has all their errors that nobody was told of.
         """
         with self._mutex():
-            if self._lake is None:
+            lake = self._lake
+            if lake is None:
                 return
             try:
                 try:
@@ -170,10 +180,11 @@ class Session:
                         if self._journal is not None:
                             self._journal.close()
                 with contextlib.suppress(OSError, LakeError):  # a view only; the next open writes it again
-                    self._lake.home.show(self._lake.info(self._key))
+                    lake.home.show(lake.info(self._key))
             finally:
                 self._lake = self._journal = None
                 self._parts = {}
+                lake.close()
 
     def __enter__(self) -> Session:
         return self.open()
@@ -299,9 +310,14 @@ class Session:
         return str(self._key)
 
     @property
-    def local_path(self) -> str:
-        """The lake's root folder."""
-        return self._root
+    def local_path(self) -> str | None:
+        """The lake's root folder; None for a remote lake."""
+        return None if isinstance(self._place, RemoteAddress) else self._place
+
+    @property
+    def namespace(self) -> str:
+        """Whose session it is, in a remote lake; "" in a folder."""
+        return self._key.namespace
 
     @property
     def is_open(self) -> bool:

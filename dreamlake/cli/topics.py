@@ -35,6 +35,8 @@ Exit codes (stable)
     7  written by a newer release, or not a lake
     8  a collector revoked the work again and again; run it again
     9  a check found something that is not as it should be
+   10  a database or bucket refuses these credentials, or what they may do
+   11  a database or bucket cannot be reached; run it again
   130  interrupted (Ctrl-C); nothing is half done
   141  the reader of the output went away
 """,
@@ -42,6 +44,9 @@ Exit codes (stable)
 Environment
 
   DREAMLAKE_LOCAL_PATH      root folder of the lake (--lake beats it)
+  DREAMLAKE_REMOTE          remote lake: a profile or URL, where no folder is given
+  DREAMLAKE_NAMESPACE       whose sessions are meant in a remote lake (default: the profile's, or your user name)
+  DREAMLAKE_MONGODB         database of a lake that is given as s3://bucket/prefix
   DREAMLAKE_MAX_FILE_BYTES  largest file that may be uploaded (default 5 GiB)
   DREAMLAKE_CONFIG          configuration file (default ~/.config/dreamlake/config.toml)
   DREAMLAKE_PROGRESS=0      no progress bars

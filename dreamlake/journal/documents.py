@@ -1,9 +1,9 @@
 """A journal in a database of documents: what remote mode keeps beside the files of a session.
 
-    journals   {_id: sid/name, sid, rev, writer, writers, text | pieces}     a document; rev counts its changes
-    streams    {_id: sid/stream, sid, stream}                        made before the first rows of a stream
-    chunks     {_id: sid/stream/first, sid, stream, first, count, size, writer, text | pieces}      rows
-    pieces     {_id: writer/number, text}                            of what is too large for one document
+    journals         {_id: sid/name, sid, rev, writer, writers, text | pieces}       a document; rev counts its changes
+    streams          {_id: sid/stream, sid, stream}                                  made before the first rows
+    chunks           {_id: sid/stream/first, sid, stream, first, count, before, size, writer, text | pieces}      rows
+    journal_pieces   {_id: writer/number, text}                                      of what is too large
 
 Content is the JSON text of SPEC "Values", never the database's own types. A chunk is immutable and holds the rows of
 one append, numbered from ``first`` on. The ``_id`` of a chunk is the number it begins with, which is where the last one

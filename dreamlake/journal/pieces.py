@@ -1,8 +1,9 @@
 """Text that is too large for one document of a database, in pieces of their own: written before what refers to them.
 
 A holder (the document that refers to them) has ``text``, or ``writer`` and ``pieces``: the pieces are
-``{_id: writer/number, text}``, and ``pieces`` says for each the number of the first line that begins in it or later, so
-that a few lines can be read without the rest. A line that needs several pieces shares them with no other line.
+``{_id: writer/number, text}`` in ``journal_pieces``, and ``pieces`` says for each the number of the first line that
+begins in it or later, so that a few lines can be read without the rest. A line that needs several pieces shares them
+with no other line.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dreamlake.errors import OutcomeUnknown, Unavailable
 from dreamlake.services.docs import MAX_BATCH, Doc, Docs
 
+PIECES = "journal_pieces"
 PIECE = 1 << 20  # characters of text in one document: at most 4 MiB, far from the limit of 16
 REPEATS = 5  # of a change whose reply was lost
 _AT_ONCE = 8  # pieces sent together
@@ -47,7 +49,7 @@ class Pieces:
     def _store(self, batch: Sequence[Doc]) -> None:
         for attempt in range(REPEATS):
             try:
-                self._docs.insert("pieces", batch)  # one that is there already is ours: nobody else knows the writer
+                self._docs.insert(PIECES, batch)  # one that is there already is ours: nobody else knows the writer
                 return
             except OutcomeUnknown:
                 if attempt == REPEATS - 1:
@@ -82,7 +84,7 @@ class Pieces:
                 return
 
     def _piece(self, holder: Doc, number: int) -> str | None:
-        found = next(self._docs.find("pieces", {"_id": f"{holder['writer']}/{number}"}, limit=1), None)
+        found = next(self._docs.find(PIECES, {"_id": f"{holder['writer']}/{number}"}, limit=1), None)
         return None if found is None else found["text"]
 
     def drop(self, holder: Doc) -> None:
@@ -90,7 +92,7 @@ class Pieces:
         names = [f"{holder['writer']}/{number}" for number in range(len(holder.get("pieces", ())))]
         for start in range(0, len(names), MAX_BATCH):
             with contextlib.suppress(Unavailable):
-                self._docs.delete("pieces", {"_id": {"$in": names[start : start + MAX_BATCH]}})
+                self._docs.delete(PIECES, {"_id": {"$in": names[start : start + MAX_BATCH]}})
 
 
 def _cut(lines: Sequence[str]) -> Iterator[tuple[int, str]]:

@@ -22,6 +22,7 @@ class Store:
 
     Attributes:
         root: the lake's folder (materialized trees live in it), or None where there is none.
+        where: what to call the lake in messages.
         encoding: how uploads are stored unless they say: "auto" codes containers of tensors, "coded" every large file,
             "raw" nothing.
         recent: plain parts of the last uploads of this process.
@@ -37,6 +38,7 @@ class Store:
     max_file_bytes: int = DEFAULT_MAX_FILE_BYTES
     encoding: str = DEFAULT_ENCODING
     namespace: str = ""
+    where: str = ""
     recent: RecentParts = field(default_factory=RecentParts, repr=False, compare=False)
 
     def session(self, workspace: str, name: str) -> SessionKey:

@@ -112,7 +112,7 @@ class Sources:
         def heal() -> bool:
             return _store_plain(self._store, key, plain())
 
-        return Healer(f"lake {lake.root}", lambda: _tried(lambda: bool(plain())), lambda: _tried(heal))
+        return Healer(f"lake {lake.where}", lambda: _tried(lambda: bool(plain())), lambda: _tried(heal))
 
     def _whole(self, digest: str, size: int) -> Iterator[Healer]:
         """Sources for a whole file."""
@@ -129,9 +129,9 @@ class Sources:
 
         def heal() -> bool:
             with reading.open_plain(lake.blobs, digest, size) as stream:
-                return self._take(stream, digest, str(lake.root))
+                return self._take(stream, digest, lake.where)
 
-        return Healer(f"lake {lake.root}", lambda: _tried(holds), lambda: _tried(heal))
+        return Healer(f"lake {lake.where}", lambda: _tried(holds), lambda: _tried(heal))
 
     def _from_file(self, path: str, digest: str) -> Healer:
         def holds() -> bool:

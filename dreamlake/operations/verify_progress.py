@@ -22,7 +22,7 @@ class Saved:
         self._fs, self._ids = store.ports.fs, store.ports.new_id
         self._file = os.path.abspath(file) if file is not None else None
         self._report = report
-        head = {"format": FORMAT, "lake": store.root, "deep": report.deep, "shard": list(report.shard)}
+        head = {"format": FORMAT, "lake": store.where, "deep": report.deep, "shard": list(report.shard)}
         self._state: dict[str, Any] = {**head, "hashed": 0, "hashedBytes": 0, "done": [], "problems": []}
         self._earlier: list[list[Any]] = []
         if self._file is not None:

@@ -68,7 +68,7 @@ class DocumentsWorld:
         return [{number_key(stream): number, **strict(line)} for number, line in enumerate(lines)]
 
     def _text(self, found: dict[str, Any]) -> str:
-        pieces = self.docs.tables.get("pieces", {})
+        pieces = self.docs.tables.get("journal_pieces", {})
         names = [f"{found['writer']}/{number}" for number in range(len(found.get("pieces", ())))]
         return found["text"] if "text" in found else "".join(pieces[name]["text"] for name in names)
 

@@ -46,20 +46,11 @@ def test_each_source_beats_the_ones_after_it(tmp_path, monkeypatch):
     monkeypatch.setenv("DREAMLAKE_LOCAL_PATH", f"{tmp_path}/variable")
     assert config.local_path() == f"{tmp_path}/variable"
     assert config.local_path(tmp_path / "argument") == f"{tmp_path}/argument"
-    monkeypatch.setenv("DREAMLAKE_REMOTE", "s3://bucket")
-    assert config.local_path() == f"{tmp_path}/variable"
     assert config.local_path("argument") == f"{tmp_path}/here/argument"
 
 
-def test_remote_variable_beats_the_file(tmp_path, monkeypatch):
-    write(tmp_path / "home/.config/dreamlake/config.toml", f'local_path = "{tmp_path}/file"')
-    monkeypatch.setenv("DREAMLAKE_REMOTE", "s3://bucket")
-    with pytest.raises(InvalidInput, match=r"DREAMLAKE_REMOTE: remote mode .* not in this release; use local_path"):
-        config.local_path()
-
-
 def test_empty_variables_count_as_unset(tmp_path, monkeypatch):
-    for name in ("DREAMLAKE_LOCAL_PATH", "DREAMLAKE_REMOTE", "DREAMLAKE_CONFIG", "DREAMLAKE_MAX_FILE_BYTES"):
+    for name in ("DREAMLAKE_LOCAL_PATH", "DREAMLAKE_CONFIG", "DREAMLAKE_MAX_FILE_BYTES"):
         monkeypatch.setenv(name, "")
     assert config.local_path() == str(tmp_path / "here/experiments")
     assert config.max_file_bytes() is None
@@ -103,7 +94,6 @@ def test_places_of_the_file(tmp_path, monkeypatch):
         ("local_path = 5", "config.toml: local_path must be text, not 5"),
         ("local_path = ['a']", "config.toml: local_path must be text"),
         ("local_path = ''", "local_path '' is not a folder path"),
-        ("remote = 's3://b'", "config.toml: remote: remote mode"),
     ],
 )
 def test_bad_file(text, message, tmp_path):
@@ -162,12 +152,6 @@ def test_location_of_another_type(given):
 def test_location_that_is_none(given):
     with pytest.raises(InvalidInput, match="is not a folder path"):
         Session("s", "w", local_path=given)
-
-
-@pytest.mark.parametrize("keyword", [{"remote": "s3://b"}, {"remote": {"endpoint": "x"}}, {"namespace": "me"}])
-def test_remote_is_refused_clearly(keyword, tmp_path):
-    with pytest.raises(InvalidInput, match=f"^{next(iter(keyword))}: remote mode .* is not in this release"):
-        Session("s", "w", local_path=tmp_path, **keyword)
 
 
 def test_limit_sources(tmp_path, monkeypatch):

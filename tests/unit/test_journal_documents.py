@@ -157,16 +157,16 @@ def test_nothing_comes_near_the_limit_of_a_document(docs):
     assert again.read_document(PARAMETERS) == big
     docs.calls.clear()
     assert again.read(LOSS, 1200, 5)[0]["n"] == 1199
-    assert docs.calls["find pieces"] <= 2
+    assert docs.calls["find journal_pieces"] <= 2
 
 
 def test_pieces_of_a_replaced_document_are_removed(docs):
     made = journal(docs)
     for n in range(3):
         made.update_document(PARAMETERS, lambda old, n=n: {"data": [str(n)] * (PIECE // 2)})
-        assert len(docs.tables["pieces"]) == len(docs.tables["journals"]["a/parameters"]["pieces"])
+        assert len(docs.tables["journal_pieces"]) == len(docs.tables["journals"]["a/parameters"]["pieces"])
     made.update_document(PARAMETERS, lambda old: {})
-    assert docs.tables["pieces"] == {}
+    assert docs.tables["journal_pieces"] == {}
     assert "pieces" not in docs.tables["journals"]["a/parameters"]
 
 
@@ -176,7 +176,7 @@ def test_a_reader_whose_document_is_replaced_meanwhile_reads_the_new_one(docs):
     real, state = docs.find, {"armed": True}
 
     def find(collection, where, **options):
-        if collection == "pieces" and state.pop("armed", False):
+        if collection == "journal_pieces" and state.pop("armed", False):
             other.update_document(PARAMETERS, lambda old: {"data": ["b"] * PIECE})
         return real(collection, where, **options)
 

@@ -191,7 +191,7 @@ def test_accessors_need_an_open_session(root, access):
 
 def test_every_accessor_is_tested():
     names = {n for n, value in vars(Session).items() if not n.startswith("_")}
-    free = {"open", "close", "name", "workspace", "id", "local_path", "is_open"}
+    free = {"open", "close", "name", "workspace", "namespace", "id", "local_path", "is_open"}
     tested = {"files", "parameters", "params", "log", "logs", "track", "tracks", "file", "info", "description", "tags"}
     tested |= {"folder", "metadata", "write_protected", "flush", "use", "inputs", "runs"}
     assert names == free | tested
