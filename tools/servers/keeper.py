@@ -7,6 +7,7 @@ their data when that process ends, however it ends; when the keeper itself is ki
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -56,7 +57,12 @@ def for_users(found: dict[str, str]) -> dict[str, str]:
 
 
 def keep(watched: int) -> None:
-    """Run a pair until process ``watched`` ends (0: until a signal); says where they are, as one line of JSON."""
+    """Run a pair until process ``watched`` ends (0: until a signal); says where they are, as one line of JSON.
+
+    Goes on as a grandchild of whoever started it: nobody has to wait for it.
+    """
+    if os.fork():
+        os._exit(0)
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the watched one; it still needs its servers
     roomy = _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM
@@ -90,33 +96,26 @@ def kept(watched: int, environment: dict[str, str] | None = None) -> dict[str, s
         assert process.stdout is not None
         with process.stdout:
             line = process.stdout.readline()
+        process.wait()
         if not line:
-            process.wait()
             errors.seek(0)
             raise RuntimeError(f"the servers did not start: {errors.read().decode(errors='replace')}")
-    _left.append(process)
     found: dict[str, Any] = json.loads(line)
     return {name: str(value) for name, value in found.items()}
 
 
 def end(pid: int, patience_s: float = 20.0) -> None:
     """End a keeper and wait until its servers are gone."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + patience_s
         while _lives(pid) and time.monotonic() < deadline:
             time.sleep(0.05)
-    except ProcessLookupError:
-        return
-
-
-_left: list[subprocess.Popen[bytes]] = []  # keepers of this process: they outlive whoever called ``kept``
 
 
 def _lives(pid: int) -> bool:
-    for process in _left:
-        if process.pid == pid:
-            return process.poll() is None
+    with contextlib.suppress(ChildProcessError):  # where orphans are adopted it is our child, and would stay a zombie
+        os.waitpid(pid, os.WNOHANG)
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
