@@ -3,7 +3,8 @@
 A copy is live -> condemned(batch) -> live (resurrected) | gone. Keys name plain content: 64 hexadecimal digits of
 its SHA-256 for a file stored whole, ``rc-`` and the same digits for a file stored as a recipe, ``b3-`` and 64 digits of
 its BLAKE3 for a part. What the stored bytes look like is the
-business of ``content``. Implementations: ``blobs.folder`` (rename) and ``blobs.memory``.
+business of ``content``. Implementations: ``blobs.folder`` (rename), ``blobs.memory``, and ``blobs.objects`` (an object
+store, and a database of the copies in it).
 """
 
 from __future__ import annotations
@@ -12,7 +13,21 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO, NamedTuple, Protocol
 
-__all__ = ["Blobs", "Copy", "Proof", "Space", "Staged", "Stager", "check_key", "is_key"]
+__all__ = [
+    "HEAD_BYTES",
+    "Blobs",
+    "Copy",
+    "Proof",
+    "Ready",
+    "Space",
+    "Staged",
+    "Stager",
+    "Wanted",
+    "check_key",
+    "is_key",
+]
+
+HEAD_BYTES = 512  # of the stored form that ``Blobs.heads`` gives: enough for every header that this release writes
 
 _KEY = re.compile(r"((b3|rc)-)?[0-9a-f]{64}")
 
@@ -24,6 +39,27 @@ class Staged(NamedTuple):
 
     handle: str
     size: int
+
+
+class Wanted(NamedTuple):
+    """A blob to be looked at. ``size`` of the stored form; None where it is not known.
+
+    ``prove`` decides of a copy that may have been changed, or has another size. ``check``, which should be cheaper,
+    decides of an intact one whose size is not known; without it that is taken as whole.
+    """
+
+    key: str
+    size: int | None
+    prove: Proof
+    check: Proof | None = None
+
+
+class Ready(NamedTuple):
+    """Secured bytes to be published under a key; see ``Blobs.publish``."""
+
+    key: str
+    staged: Staged
+    replace: bool = True
 
 
 class Copy(NamedTuple):
@@ -65,25 +101,44 @@ class Blobs(Protocol):
     Attributes:
         settle_s: how many seconds after a condemnation other hosts may still take the copy for live, because their
             file system answers from a cache. 0 where everybody sees every change at once.
+        sending_is_dear: bytes travel over a network: sources are hashed, and looked for, before anything is staged.
+
+    The calls that take many at a time mean what the single ones mean for each, in no order and not all at once. When
+    they raise, some may have been done.
     """
 
     settle_s: float
+    sending_is_dear: bool
 
     def stage(self) -> Stager:
         """Begin a new copy in private scratch space."""
         ...
 
+    def stage_file(self, path: str, prefix: bytes, size: int, digest: str) -> tuple[Stager, Staged]:
+        """Like ``stage``: ``prefix``, and then the plain bytes of a file of ``size`` bytes.
+
+        Where sending is dear they are read as they are sent; ``publish`` then raises ``InvalidInput``, and publishes
+        nothing, when they do not have this SHA-256. Elsewhere the bytes are not compared.
+        """
+        ...
+
     def secure(self, staged: Sequence[Staged]) -> None:
         """Make the bytes of these durable. Must precede ``publish``: nothing torn may ever carry a key (I3)."""
 
-    def look(self, key: str, size: int, prove: Proof, *, resurrect: bool = True) -> bool:
+    def look(
+        self, key: str, size: int | None, prove: Proof, *, resurrect: bool = True, check: Proof | None = None
+    ) -> bool:
         """Is there a live copy to rely on? A condemned one is resurrected, which counts as live (R2, R6).
 
         ``resurrect=False`` is cheaper and overlooks condemned copies: for callers that would publish instead.
 
-        A copy of ``size`` bytes with its tamper mark intact is taken as whole; of any other, ``prove`` decides.
-        False means that the caller must publish. What it found is durable only after ``barrier``.
+        A copy of ``size`` bytes with its tamper mark intact is taken as whole; of any other, ``prove`` decides (see
+        ``Wanted``). False means that the caller must publish. What it found is durable only after ``barrier``.
         """
+        ...
+
+    def look_all(self, wanted: Sequence[Wanted], *, resurrect: bool = True) -> list[bool]:
+        """``look`` at many."""
         ...
 
     def publish(self, key: str, staged: Staged, *, replace: bool = True) -> bool:
@@ -96,11 +151,19 @@ class Blobs(Protocol):
         Raises ``ClaimRevoked`` when a collector took the scratch of a process it thought dead.
         """
 
+    def publish_all(self, ready: Sequence[Ready]) -> list[bool]:
+        """``publish`` many that do not need each other."""
+        ...
+
     def barrier(self, keys: Iterable[str]) -> None:
         """Make the presence of these keys, whoever published or resurrected them, durable."""
 
     def open(self, key: str) -> BinaryIO:
         """The stored bytes as an unbuffered seekable stream, of a condemned copy too. Raises ``NotFound``."""
+        ...
+
+    def heads(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The first ``HEAD_BYTES`` stored bytes of what ``open`` gives, or all there are; None where nothing is."""
         ...
 
     def sealed(self, key: str) -> bool:
@@ -111,8 +174,10 @@ class Blobs(Protocol):
         """A local file with the stored bytes that must never be written to, or None where there is none."""
         ...
 
-    def copies(self) -> Iterator[Copy]:
+    def copies(self, *, seals: bool = True) -> Iterator[Copy]:
         """All copies, live and condemned; one that changes meanwhile may be listed twice or not.
+
+        ``seals=False`` may be cheaper, and takes every copy for sealed and of its proper size.
 
         Neighbours in the order should have the same first byte of the digest wherever that is cheap to arrange: then
         collection and verification of millions of copies need little memory.
@@ -141,6 +206,14 @@ class Blobs(Protocol):
         A live copy is never replaced by a condemned one (it may have been published to heal it): then ``keep`` drops
         the condemned copy as superfluous, or with ``drop=False`` leaves it as it is and returns False.
         """
+        ...
+
+    def condemn_all(self, keys: Sequence[str], batch: str) -> list[Copy | None]:
+        """``condemn`` many."""
+        ...
+
+    def settle_all(self, copies: Sequence[Copy], *, keep: bool) -> list[bool]:
+        """``settle`` many."""
         ...
 
     def replace(self, key: str, staged: Staged) -> bool:

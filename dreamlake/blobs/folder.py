@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from dreamlake.blobs import Copy, Proof, Space, Staged, check_key, is_key
+from dreamlake.blobs.singly import OneByOne, passes
 from dreamlake.errors import ClaimRevoked, NotFound
 from dreamlake.ports import SEALED_MTIME_S, Ports, Stat, Writer, scan
 
@@ -53,7 +54,7 @@ class FolderStager:
             writer.close()
 
 
-class FolderBlobs:
+class FolderBlobs(OneByOne):
     """``Blobs`` below ``root`` (the store directory), which ``create`` has laid out."""
 
     # Rules that tests switch off to prove that they would notice (SPEC "Mutation switches").
@@ -79,7 +80,9 @@ class FolderBlobs:
         except FileNotFoundError as error:
             raise ClaimRevoked(f"scratch file {error.filename} was taken by a collector") from error
 
-    def look(self, key: str, size: int, prove: Proof, *, resurrect: bool = True) -> bool:
+    def look(
+        self, key: str, size: int | None, prove: Proof, *, resurrect: bool = True, check: Proof | None = None
+    ) -> bool:
         path = self._path(key)
         for _ in range(_READ_TRIES):
             try:
@@ -88,11 +91,11 @@ class FolderBlobs:
                 if not (resurrect and self._resurrect(key)):
                     return False
                 continue
-            if stat.sealed and stat.size == size:
+            if stat.sealed and (stat.size == size or (size is None and check is None)):
                 return True
             try:
                 with self._fs.open(path) as stream:
-                    return prove(stream)
+                    return passes(stream, size, stat.size, stat.sealed, prove, check)
             except FileNotFoundError:
                 continue
         return False
@@ -150,7 +153,7 @@ class FolderBlobs:
                 return self._fs.real_path(candidate)
         return None
 
-    def copies(self) -> Iterator[Copy]:
+    def copies(self, *, seals: bool = True) -> Iterator[Copy]:
         for _, key, batch, stat in self._copies():
             yield Copy(key, batch, stat.size, stat.sealed)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from dreamlake.blobs import Copy, Proof, Space, Staged, check_key
+from dreamlake.blobs.singly import OneByOne, passes
 from dreamlake.errors import ClaimRevoked, NotFound
 
 
@@ -27,7 +28,7 @@ class MemoryStager:
         self._home.staged.pop(self._handle, None)
 
 
-class MemoryBlobs:
+class MemoryBlobs(OneByOne):
     """``Blobs`` in one process. ``held`` maps (key, batch) to stored bytes; batch None is the live copy."""
 
     def __init__(self) -> None:
@@ -45,7 +46,9 @@ class MemoryBlobs:
     def secure(self, staged: Sequence[Staged]) -> None:
         return None
 
-    def look(self, key: str, size: int, prove: Proof, *, resurrect: bool = True) -> bool:
+    def look(
+        self, key: str, size: int | None, prove: Proof, *, resurrect: bool = True, check: Proof | None = None
+    ) -> bool:
         with self._lock:
             if (check_key(key), None) not in self.held:
                 for found, batch in list(self.held):
@@ -55,7 +58,7 @@ class MemoryBlobs:
                 else:
                     return False
             data = self.held[key, None]
-        return (len(data) == size and key not in self.distrusted) or prove(io.BytesIO(data))
+        return passes(io.BytesIO(data), size, len(data), key not in self.distrusted, prove, check)
 
     def publish(self, key: str, staged: Staged, *, replace: bool = True) -> bool:
         with self._lock:
@@ -86,7 +89,7 @@ class MemoryBlobs:
     def file(self, key: str) -> str | None:
         return None
 
-    def copies(self) -> Iterator[Copy]:
+    def copies(self, *, seals: bool = True) -> Iterator[Copy]:
         with self._lock:
             held = list(self.held.items())
         for (key, batch), data in held:

@@ -66,7 +66,9 @@ class CountingBlobs(MemoryBlobs):
     def stage(self) -> MemoryStager:
         return _Stager(self)
 
-    def look(self, key: str, size: int, prove: Proof, *, resurrect: bool = True) -> bool:
+    def look(
+        self, key: str, size: int | None, prove: Proof, *, resurrect: bool = True, check: Proof | None = None
+    ) -> bool:
         return check_key(key) in self._heads or key in self._recipes
 
     def publish(self, key: str, staged: Staged, *, replace: bool = True) -> bool:
