@@ -7,17 +7,15 @@ Every method takes a logical path (``"/models/best.pth"``), ``path@alias``, ``pa
 from __future__ import annotations
 
 import builtins
-import copy
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import date
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, overload
 
 from dreamlake import values
-from dreamlake.bulk import paused_gc
 from dreamlake.catalog.fold import Fold
 from dreamlake.content import reading
 from dreamlake.content.staging import check_source
@@ -43,6 +41,7 @@ from dreamlake.operations.download import download as download_version
 from dreamlake.operations.upload import Attributes
 from dreamlake.ports import iso
 from dreamlake.progress import meter
+from dreamlake.records import Record, record, records, records_of_hits
 from dreamlake.savers import Savers
 
 if TYPE_CHECKING:
@@ -54,7 +53,6 @@ __all__ = ["Files", "Record"]
 
 _KEY, _TAGS = Version._fields.index("key"), Version._fields.index("tags")
 
-Record = dict[str, Any]
 Reference = str | os.PathLike[str] | Mapping[str, Any]
 Guard = Callable[[bool], None]
 
@@ -65,42 +63,6 @@ class _Keep:
 
 
 KEEP: Final = _Keep()  # the default of update(): leave the field as it is
-
-
-def record(version: Version, session: SessionKey) -> Record:
-    """The public record of a version; always all of these keys."""
-    return _records([version], session)[0]
-
-
-def _records(versions: Iterable[VersionRow], session: SessionKey) -> list[Record]:
-    """Public records, built in one loop without further calls: a listing makes 100,000 of them."""
-    session_id = f"{session.workspace}/{session.name}"
-    made: list[Record] = []
-    with paused_gc():
-        for row in versions:
-            _, _, key, version_id, number, digest, size, kind, about, tags, metadata, at, updated, deleted, _ = row
-            if isinstance(row, Version):  # state of the catalog, which users must not be able to change
-                tags, metadata = list(tags), copy.deepcopy(metadata)
-            folder, _, filename = key.rpartition("/")
-            made.append(
-                {
-                    "id": version_id,
-                    "sessionId": session_id,
-                    "path": folder or "/",
-                    "filename": filename,
-                    "description": about,
-                    "tags": tags,
-                    "contentType": kind,
-                    "sizeBytes": size,
-                    "checksum": digest,
-                    "metadata": metadata,
-                    "uploadedAt": at,
-                    "updatedAt": updated,
-                    "deletedAt": deleted,
-                    "version": number,
-                }
-            )
-    return made
 
 
 class Files(Savers):
@@ -459,44 +421,50 @@ class Files(Savers):
                 found = (row for row in found if not wanted.isdisjoint(row[_TAGS]))
             else:
                 found = (row for row in found if wanted.issubset(row[_TAGS]))
-        return _records(found, self._session)
+        return records(found, self._session)
 
     def find(
         self,
         glob: str | None = None,
         *,
+        where: str | None = None,
         path: str | os.PathLike[str] | None = None,
         tags: Iterable[str] | None = None,
         all_tags: Iterable[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
         min_size: int | None = None,
         max_size: int | None = None,
-        after: str | datetime | None = None,
-        before: str | datetime | None = None,
+        after: str | date | None = None,
+        before: str | date | None = None,
         checksum: str | None = None,
-        order_by: str = "uploaded",
-        descending: bool = False,
+        order: str | Iterable[str] | None = None,
         limit: int | None = None,
         scope: str = "session",
     ) -> builtins.list[Record]:
-        """Live files that meet every given condition; see ``operations.search.predicate`` for each.
+        """Live files that meet every given condition.
 
-        ``scope`` is ``"session"``, ``"workspace"`` or ``"lake"``: where to look. ``order_by`` is ``uploaded``,
-        ``updated``, ``path``, ``size`` or ``metadata.<field>``.
+        Args:
+            where: an expression, e.g. ``"metadata.val_accuracy > 0.9 and tag:best"``; see docs/finding.md.
+            glob, path, tags, all_tags, metadata, min_size, max_size, after, before, checksum: single conditions; see
+                ``operations.search.conditions``.
+            order: a field, ``-`` in front for descending, or several: ``uploaded`` (default), ``updated``, ``path``,
+                ``name``, ``size``, ``version``, ``type``, ``session``, ``workspace``, ``metadata.<field>``. Files
+                without such a field come last.
+            limit: at most that many, the first ones.
+            scope: where to look: ``"session"``, ``"workspace"`` or ``"lake"``.
 
-        Example: ``files.find("/models/**/*.pth", metadata={"loss": {"<": 0.5}}, order_by="metadata.loss", limit=1)``.
+        Raises:
+            ValueError: a malformed condition; of an expression the message names the column.
+
+        Example: ``files.find("/models/**/*.pth", order="-metadata.val_accuracy", limit=1)`` gives the best model.
         """
         self._guard(False)
-        test = search.predicate(
-            glob=glob, path=path, tags=tags, all_tags=all_tags, metadata=metadata, min_size=min_size,
+        wanted = search.conditions(
+            where=where, glob=glob, path=path, tags=tags, all_tags=all_tags, metadata=metadata, min_size=min_size,
             max_size=max_size, after=after, before=before, checksum=checksum,
         )  # fmt: skip
-        hits = search.find(
-            self._store, self._session, test, scope=scope, order_by=order_by, descending=descending, limit=limit
-        )
-        if scope == "session":
-            return _records([hit.version for hit in hits], self._session)
-        return [record(hit.version, hit.session) for hit in hits]
+        keys = search.sessions_of(self._store, scope, self._session)
+        return records_of_hits(search.find(self._store, keys, wanted, order=order, limit=limit))
 
     def get(self, file: Reference) -> Record:
         """The record of one file. Raises ``FileNotFoundError`` when it is unknown, deleted or replaced."""
@@ -515,7 +483,7 @@ class Files(Savers):
     def history(self, file: Reference) -> builtins.list[Record]:
         """All kept versions, newest first; read an old one as ``path@vN``."""
         self._guard(False)
-        return _records(tree.history(self._view(), _reference(file)), self._session)
+        return records(tree.history(self._view(), _reference(file)), self._session)
 
     def open(self, file: Reference) -> io.BufferedReader:
         """A seekable binary stream of the content.
@@ -612,7 +580,7 @@ class Files(Savers):
 
     @staticmethod
     def _one_or_all(single: bool, made: builtins.list[Version], session: SessionKey) -> Record | builtins.list[Record]:
-        found = _records(made, session)
+        found = records(made, session)
         return found[0] if single else found
 
 

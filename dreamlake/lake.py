@@ -14,6 +14,7 @@ from dreamlake.blobs.folder import FolderBlobs
 from dreamlake.catalog.folder import FolderCatalog
 from dreamlake.checkpoints import Checkpoints
 from dreamlake.errors import InvalidInput, NotFound
+from dreamlake.finding import Finding
 from dreamlake.folder_home import FolderHome
 from dreamlake.folder_store import STORE_DIR, SUBDIRS, create_store, read_settings, store_head
 from dreamlake.inside import check_inside, check_names
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from dreamlake.operations.optimize import Optimized
 
 
-class Lake(Upkeep, Checkpoints, Syncing):
+class Lake(Finding, Upkeep, Checkpoints, Syncing):
     """An open lake. Made by ``open_lake``; may be used in a ``with`` block, which closes it.
 
     Attributes:

@@ -56,7 +56,14 @@ def ls(
         wanted = frozenset(tags)
         found = [v for v in found if not wanted.isdisjoint(v.tags)]
     hits = [Hit(scope.key, version) for version in found]
-    print_files(run, ordered(hits, order, descending=reverse, limit=limit, one_session=True))
+    print_files(run, ordered(hits, turned(order, reverse), limit=limit, one_session=True))
+
+
+def turned(order: str, reverse: bool) -> str:
+    """The order the other way round, if that is wanted."""
+    if not reverse:
+        return order
+    return ",".join(part[1:] if part.startswith("-") else "-" + part.lstrip("+") for part in order.split(","))
 
 
 def _list_sessions(run: Run, workspace: str | None) -> None:
@@ -92,9 +99,13 @@ def _deleted(run: Run, scope: Address) -> list[Version]:
 
 def print_files(run: Run, hits: Sequence[Hit], *, sessions: bool = False) -> None:
     """A table of files, or their records. ``sessions``: say which session each belongs to."""
-    from dreamlake.files import record
+    from dreamlake.model import Version
+    from dreamlake.records import records_of_hits
 
-    run.out.records(record(version, key) for key, version in hits)
+    if run.out.as_json:
+        run.out.records(records_of_hits(hits))
+        return
+    found = [(key, Version._make(row)) for key, row in hits]
     run.out.table(
         ["FILE" if sessions else "PATH", "SIZE", "VERSION", "UPLOADED", "DELETED", "TAGS"],
         [
@@ -102,11 +113,11 @@ def print_files(run: Run, hits: Sequence[Hit], *, sessions: bool = False) -> Non
                 f"{key}:{v.key}" if sessions else v.key, size(v.size_bytes), f"v{v.number}", local_time(v.uploaded_at),
                 local_time(v.deleted_at), ", ".join(v.tags),
             )
-            for key, v in hits
+            for key, v in found
         ],
         right=["SIZE", "VERSION"],
     )  # fmt: skip
-    run.out.line(f"{count(len(hits), 'file')}, {size(sum(v.size_bytes for _, v in hits))}")
+    run.out.line(f"{count(len(found), 'file')}, {size(sum(v.size_bytes for _, v in found))}")
 
 
 # ---- tree --------------------------------------------------------------------------------------------------------
@@ -131,7 +142,7 @@ def tree(run: Run, scope: Address | None, depth: int | None) -> None:
 
 
 def _draw_session(run: Run, title: str, versions: Sequence[Version], depth: int | None) -> None:
-    from dreamlake.files import record
+    from dreamlake.records import record
 
     if run.out.as_json:
         _, _, session = title.partition("/")
@@ -187,72 +198,81 @@ def _leaves(folder: dict[str, Any]) -> Iterable[Version]:
 
 @verb()
 @click.argument("scope", type=ADDRESS, required=False)
+@click.option("--where", "-w", "expressions", multiple=True, metavar="EXPR",
+              help="Expression, e.g. 'metadata.acc > 0.9 and tag:best'; see dreamlake help expressions.")  # fmt: skip
 @click.option("--glob", "-g", metavar="GLOB", help="Pattern on the path; without a slash, on the file name.")
 @click.option("--tag", "-t", "tags", multiple=True, help="With this tag (repeat: with any of them).")
 @click.option("--all-tags", "-T", "all_tags", multiple=True, help="With this tag (repeat: with every one).")
-@click.option("--metadata", "-m", "conditions", multiple=True, metavar="COND",
+@click.option("--metadata", "-m", "fields", multiple=True, metavar="COND",
               help="Condition on a field, e.g. 'loss<0.5', 'model=resnet', 'epoch'; repeat for more.")  # fmt: skip
 @click.option("--min-size", metavar="SIZE", help="At least this large, e.g. 10M.")
 @click.option("--max-size", metavar="SIZE", help="At most this large.")
 @click.option("--after", metavar="TIME", help="Uploaded at or after this time.")
 @click.option("--before", metavar="TIME", help="Uploaded before this time.")
 @click.option("--checksum", metavar="HEX", help="SHA-256 of the content, or its beginning.")
-@click.option("--sort", "order", default="uploaded", show_default=True, metavar="FIELD",
-              help="uploaded, updated, path, size, or metadata.NAME.")  # fmt: skip
+@click.option("--order", "--sort", "order", metavar="FIELD",
+              help="uploaded, updated, path, name, size, version, metadata.NAME; '-' in front turns it.")  # fmt: skip
 @click.option("--reverse", "-r", is_flag=True, help="The other way round.")
 @click.option("--limit", type=click.IntRange(0), metavar="N", help="At most N files.")
 def find(
     run: Run,
     scope: Address | None,
+    expressions: Sequence[str],
     glob: str | None,
     tags: Sequence[str],
     all_tags: Sequence[str],
-    conditions: Sequence[str],
+    fields: Sequence[str],
     min_size: str | None,
     max_size: str | None,
     after: str | None,
     before: str | None,
     checksum: str | None,
-    order: str,
+    order: str | None,
     reverse: bool,
     limit: int | None,
 ) -> None:
     """Find files in the lake, a workspace, a session or a folder.
 
-    All conditions must hold. Times are ISO-8601; without a zone they are local.
+    All conditions must hold. Times of --after and --before are ISO-8601; without a zone they are local.
 
     \b
-    dreamlake find --glob "*.pth" --tag best
-    dreamlake find vision -m "loss<0.5" --sort metadata.loss --limit 3
-    dreamlake find "vision/run 1:/models" --min-size 10M
+    dreamlake find -w "metadata.val_accuracy > 0.9 and tag:best"
+    dreamlake find vision --order=-metadata.val_accuracy --limit 1
+    dreamlake find "vision/run 1:/models" --glob "*.pth" --min-size 10M
     """
-    from dreamlake.operations.search import Hit, ordered, predicate
+    from dreamlake.operations import search
 
     path = scope.path if scope else None
     if path is not None and is_glob(path):
         if glob is not None:
             raise InvalidInput(f"{path} and --glob {glob} are two patterns; give one", path=path)
         path, glob = None, path
-    test = predicate(
+    wanted = search.conditions(
+        where=f"({') and ('.join(expressions)})" if len(expressions) > 1 else "".join(expressions) or None,
         glob=glob,
         path=path,
         tags=tags or None,
         all_tags=all_tags or None,
-        metadata=dict(metadata_condition(text) for text in conditions) or None,
         min_size=None if min_size is None else parse_size(min_size),
         max_size=None if max_size is None else parse_size(max_size),
         after=None if after is None else local_moment(after),
         before=None if before is None else local_moment(before),
         checksum=checksum,
     )
-    hits = [Hit(key, v) for key in _sessions(run, scope) for v in run.lake.store.catalog.view(key).live() if test(v)]
-    one = scope is not None and scope.session is not None
-    print_files(run, ordered(hits, order, descending=reverse, limit=limit, one_session=one), sessions=not one)
+    tests = [*wanted.tests, *(search.metadata_test(*metadata_condition(text)) for text in fields)]
+    hits = search.find(
+        run.lake.store,
+        _sessions(run, scope),
+        search.Conditions(tests, wanted.where),
+        order=turned(order or "uploaded", reverse) if reverse else order,
+        limit=limit,
+    )
+    print_files(run, hits, sessions=scope is None or scope.session is None)
 
 
 def _sessions(run: Run, scope: Address | None) -> list[SessionKey]:
     if scope is None:
-        return [info.key for info in run.lake.sessions()]
+        return run.lake.store.sessions()
     if scope.session is None:
         return run.workspace(scope.workspace)
     run.need_session(scope.key)
@@ -279,12 +299,12 @@ def metadata_condition(text: str) -> tuple[str, Any]:
 
 def parse_size(text: str) -> int:
     """``"10M"`` -> 10485760. Raises ``InvalidInput``."""
-    import re
+    from dreamlake.operations.parsing import size_bytes
 
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kKmMgGtT]?)(?:i?[bB])?\s*", text)
-    if match is None:
+    found = size_bytes(text)
+    if found is None:
         raise InvalidInput(f"size {text!r} is none; write bytes or e.g. 10K, 1.5M, 2GiB (powers of 1024)")
-    return int(float(match.group(1)) * 1024 ** " KMGT".index(match.group(2).upper() or " "))
+    return found
 
 
 def local_moment(text: str) -> datetime:

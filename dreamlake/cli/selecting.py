@@ -45,7 +45,7 @@ def matching(run: Run, address: Address) -> list[Version]:
 
 def matcher(pattern: str) -> Callable[[str], bool]:
     """Does a path match? A folder's name followed by a slash stands for all below it."""
-    from dreamlake.operations.search import path_test
+    from dreamlake.operations.globs import path_test
 
     return path_test(pattern + "**" if pattern.endswith("/") else pattern)
 

@@ -22,6 +22,27 @@ The first slash ends the workspace and the first ':/' after it ends the session,
 spaces and colons. A path begins with a slash. A file that really exists under a name is meant before the name is
 taken for a glob, a version or an alias. Quote addresses with spaces, '*', '?' or '[' for the shell.
 """,
+    "expressions": """\
+Expressions (find --where, and where= in Python)
+
+  metadata.val_accuracy > 0.9 and tag:best
+  (path:/models/** or name:*.onnx) and size >= 10M and not metadata.failed
+  metadata.optim.name in (adam, adamw) and age < 7d
+
+  metadata.NAME   a field, also nested (metadata.a.b) or quoted (metadata."val acc"); alone: it exists
+  tag path name type description session workspace id      text
+  size            bytes, or 10K, 1.5M, 2GiB
+  version         a number
+  uploaded updated   ISO-8601, in UTC unless it names a zone; uploaded:2026-01 means in that month
+  age             time since the upload: 45s, 30m, 12h, 7d, 2w
+  checksum        SHA-256 or its beginning
+
+  =  !=           equal, different            :   matches a shell pattern (for checksum and times: begins with)
+  <  <=  >  >=    numbers or text             ~   contains, ignoring case; of a list: has this item
+  in (a, b)       is one of; also not in
+
+A field that is missing meets no condition. Values with spaces, commas or parentheses stand in quotes.
+""",
     "exit-codes": """\
 Exit codes (stable)
 

@@ -8,9 +8,9 @@ from datetime import datetime
 
 from dreamlake.errors import InvalidInput
 from dreamlake.model import SessionKey
+from dreamlake.operations.globs import path_test
 from dreamlake.operations.placed import LINKS, Mark, Placed
 from dreamlake.operations.placing import Job
-from dreamlake.operations.search import path_test
 from dreamlake.operations.survey import Problem, State
 from dreamlake.ports import Stat
 

@@ -19,8 +19,10 @@ from dreamlake.model import SessionKey, Version, below, is_glob
 from dreamlake.operations.commit import commit
 from dreamlake.operations.context import Store
 from dreamlake.operations.durations import age, seconds
+from dreamlake.operations.fields import lookup
+from dreamlake.operations.globs import path_test
 from dreamlake.operations.lineage import plain_aliases
-from dreamlake.operations.search import lookup, moment, path_test
+from dreamlake.operations.moments import moment
 from dreamlake.ports import iso
 
 MAX_RULES = 256

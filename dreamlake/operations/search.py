@@ -1,76 +1,102 @@
-"""Find: which versions match? One pure predicate, so that every catalog gives the same answers."""
+"""Find: which files match, in what order? Answered from the rows of any catalog, so that all give the same answers.
+
+Conditions come as keywords, as an expression (``where``, see ``parsing``), or both; all must hold.
+"""
 
 from __future__ import annotations
 
-import fnmatch
-import operator
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
-from datetime import date, datetime, timezone
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
+from heapq import nlargest, nsmallest
+from itertools import repeat
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from dreamlake import values
+from dreamlake.bulk import paused_gc
 from dreamlake.errors import InvalidInput, InvalidType
-from dreamlake.model import SessionKey, Version, below, check_tags, folder_path
+from dreamlake.model import SessionKey, Version, VersionRow, below, check_tags, folder_path
+from dreamlake.operations import fields
 from dreamlake.operations.context import Store
+from dreamlake.operations.evaluating import RowTest, compiled, reader, time_test
+from dreamlake.operations.globs import path_test
+from dreamlake.operations.moments import moment
+from dreamlake.operations.parsing import parse, parse_field
+from dreamlake.operations.query import Node
+from dreamlake.operations.references import Sessions
+
+__all__ = ["Conditions", "Hit", "conditions", "find", "metadata_test", "ordered", "parse_order", "sessions_of"]
 
 SCOPES = ("session", "workspace", "lake")
-_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
-_OPERATORS = (*_COMPARE, "==", "!=", "in", "contains", "exists")
-_MISSING = object()
-
-Predicate = Callable[[Version], bool]
+_ORDERS = ("uploaded", "updated", "path", "name", "size", "version", "type", "session", "workspace")
+_SEQ, _KEY, _DIGEST, _SIZE, _TAGS, _METADATA, _AT = map(
+    Version._fields.index, ("seq", "key", "digest", "size_bytes", "tags", "metadata", "uploaded_at")
+)
 
 
 class Hit(NamedTuple):
-    """A version that was found, and the session that it belongs to."""
+    """A version that was found, as a row of its listing, and the session that it belongs to."""
 
     session: SessionKey
-    version: Version
+    version: VersionRow
 
 
-_ORDERS: dict[str, Callable[[Hit], Any]] = {
-    "uploaded": lambda hit: (hit.version.uploaded_at, hit.session, hit.version.seq),
-    "updated": lambda hit: hit.version.updated_at,
-    "path": lambda hit: hit.version.key,
-    "size": lambda hit: hit.version.size_bytes,
-}
+class Conditions(NamedTuple):
+    """What must hold: tests on rows, and a tree."""
+
+    tests: Sequence[RowTest] = ()
+    where: Node | None = None
+
+
+class Order(NamedTuple):
+    """One key of an order."""
+
+    key: Callable[[Hit], tuple[int, Any]]  # kind and value; kinds stay in their order whatever the direction
+    descending: bool
+    by_upload: bool
 
 
 def find(
     store: Store,
-    session: SessionKey,
-    test: Predicate,
+    sessions: Iterable[SessionKey],
+    wanted: Conditions,
     *,
-    scope: str = "session",
-    order_by: str = "uploaded",
-    descending: bool = False,
+    order: str | Iterable[str] | None = None,
     limit: int | None = None,
 ) -> list[Hit]:
-    """Live files that pass ``test``, in one session, its workspace or the whole lake.
+    """Live files of these sessions that meet the conditions; see ``ordered``."""
+    keys, now_s = list(sessions), store.ports.now().timestamp()
+    parse_order(order)  # a wrong one is told before anything is read
+    hits: list[Hit] = []
+    view = store.catalog.view if len(keys) == 1 else Sessions(store).view
+    with paused_gc():
+        for key in keys:
+            tree = compiled(wanted.where, key, now_s) if wanted.where is not None else True
+            if tree is False:
+                continue
+            tests = [*wanted.tests, *([] if tree is True else [tree])]
+            rows: Iterable[VersionRow] = view(key).live_rows()
+            for test in tests:
+                rows = filter(test, rows)
+            hits += map(Hit._make, zip(repeat(key), rows))
+        return ordered(hits, order, limit=limit, one_session=len(keys) == 1)
 
-    Raises:
-        InvalidInput: an unknown scope or order, a negative limit.
-    """
+
+def sessions_of(store: Store, scope: str, session: SessionKey) -> list[SessionKey]:
+    """The sessions that a scope means, seen from one: ``session``, ``workspace`` or ``lake``."""
     if scope not in SCOPES:
         raise InvalidInput(f"scope={scope!r}; use {', '.join(SCOPES)}")
-    keys = (
-        [session] if scope == "session" else [k for k in store.catalog.sessions() if k.namespace == session.namespace]
-    )
-    if scope == "workspace":
-        keys = [key for key in keys if key.workspace == session.workspace]
-    hits = [Hit(key, version) for key in keys for version in store.catalog.view(key).live() if test(version)]
-    return ordered(hits, order_by, descending=descending, limit=limit, one_session=scope == "session")
+    if scope == "session":
+        return [session]
+    keys = store.sessions()
+    return keys if scope == "lake" else [key for key in keys if key.workspace == session.workspace]
 
 
-def predicate(
+def conditions(
     *,
+    where: str | None = None,
     glob: str | None = None,
     path: str | os.PathLike[str] | None = None,
     tags: Iterable[str] | None = None,
@@ -78,14 +104,15 @@ def predicate(
     metadata: Mapping[str, Any] | None = None,
     min_size: int | None = None,
     max_size: int | None = None,
-    after: str | datetime | None = None,
-    before: str | datetime | None = None,
+    after: str | date | None = None,
+    before: str | date | None = None,
     checksum: str | None = None,
-) -> Predicate:
-    """A test for one version; all given conditions must hold.
+) -> Conditions:
+    """Checked conditions; all that are given must hold.
 
     Args:
-        glob: shell pattern on the full path; ``**`` and ``*`` both cross folders only as ``**``; a pattern without a
+        where: an expression, such as ``"metadata.val_accuracy > 0.9 and tag:best"``.
+        glob: shell pattern on the full path; ``*`` stays in one folder, ``**`` crosses folders; a pattern without a
             slash is matched against the file name.
         path: folder; it and everything below.
         tags: at least one of these.  all_tags: every one of these. An empty list is no condition.
@@ -93,93 +120,53 @@ def predicate(
             contains, exists. A missing field matches nothing (except ``exists: False``), and so does a comparison of
             a number with text; true and false are no numbers.
         min_size, max_size: bytes, inclusive.
-        after, before: upload time (see ``moment``); after is inclusive, before is not.
+        after, before: upload time (see ``moments.moment``); after is inclusive, before is not.
         checksum: SHA-256 or a prefix of at least 6 hexadecimal digits.
 
     Raises:
-        InvalidInput: an unknown operator, a malformed time or checksum.
+        InvalidInput: a malformed expression, pattern, time or checksum; an unknown operator.
         InvalidType: a condition of another type.
     """
-    tests: list[Predicate] = []
+    tests: list[RowTest] = []
     if glob is not None:
         matches = path_test(glob)
-        tests.append(lambda v: matches(v.key))
-    if path is not None:
-        prefix = below(folder_path(path))
-        tests.append(lambda v: v.key.startswith(prefix))
+        tests.append(lambda row: matches(row[_KEY]))
+    if path is not None and (prefix := below(folder_path(path))) != "/":
+        tests.append(lambda row: row[_KEY].startswith(prefix))
     some, every = (frozenset(check_tags([t] if isinstance(t, str) else t)) for t in (tags, all_tags))
     if some:
-        tests.append(lambda v: not some.isdisjoint(v.tags))
+        tests.append(lambda row: not some.isdisjoint(row[_TAGS]))
     if every:
-        tests.append(lambda v: every.issubset(v.tags))
+        tests.append(lambda row: every.issubset(row[_TAGS]))
     if metadata is not None and not isinstance(metadata, Mapping):
         raise InvalidType(f"metadata must be a mapping of fields to conditions, not {type(metadata).__name__}")
-    tests.extend(_field(name, condition) for name, condition in (metadata or {}).items())
-    if min_size is not None:
-        least = _bytes(min_size, "min_size")
-        tests.append(lambda v: v.size_bytes >= least)
-    if max_size is not None:
-        most = _bytes(max_size, "max_size")
-        tests.append(lambda v: v.size_bytes <= most)
-    if after is not None:
-        start = moment(after)
-        tests.append(lambda v: moment(v.uploaded_at) >= start)
-    if before is not None:
-        end = moment(before)
-        tests.append(lambda v: moment(v.uploaded_at) < end)
+    tests += [metadata_test(name, wanted) for name, wanted in (metadata or {}).items()]
+    tests += _measured(min_size, max_size, after, before)
     if checksum is not None:
         if not isinstance(checksum, str) or not re.fullmatch(r"[0-9a-fA-F]{6,64}", checksum):
             raise InvalidInput(f"checksum {checksum!r} must be 6 to 64 hexadecimal digits")
         start_of = checksum.lower()
-        tests.append(lambda v: v.digest.startswith(start_of))
-    return lambda version: all(test(version) for test in tests)
+        tests.append(lambda row: row[_DIGEST].startswith(start_of))
+    return Conditions(tests, None if where is None else parse(where))
 
 
-def ordered(
-    hits: Iterable[Hit],
-    order_by: str = "uploaded",
-    *,
-    descending: bool = False,
-    limit: int | None = None,
-    one_session: bool = False,
-) -> list[Hit]:
-    """Sorted by ``uploaded``, ``updated``, ``path``, ``size`` or ``metadata.<field>``.
-
-    Fields: numbers before text, files without such a field last. Equal ones stay in the order given.
-    ``one_session``: upload order is exact even where clocks were not.
-    """
-    limit = None if limit is None else values.whole_number(limit, what="limit")
-    if isinstance(order_by, str) and order_by.startswith("metadata."):
-        name = order_by[len("metadata.") :]
-        ranked = [(_rank(lookup(hit.version.metadata, name)), hit) for hit in hits]
-        have = [pair for pair in ranked if pair[0] is not None]
-        have.sort(key=lambda pair: pair[0], reverse=descending)  # type: ignore[arg-type,return-value]
-        result = [hit for _, hit in have] + [hit for rank, hit in ranked if rank is None]
-    elif order_by in _ORDERS:
-        by_number = one_session and order_by == "uploaded"
-        key = (lambda hit: hit.version.seq) if by_number else _ORDERS[order_by]
-        result = sorted(hits, key=key, reverse=descending)
-    else:
-        raise InvalidInput(f"order_by={order_by!r}; use {', '.join(_ORDERS)} or metadata.<field>")
-    return result[:limit]
+def metadata_test(name: str, wanted: Any) -> RowTest:
+    """One condition on a field of metadata; see ``conditions``."""
+    test = fields.condition(name, wanted)
+    return lambda row: test(row[_METADATA])
 
 
-def lookup(metadata: Mapping[str, Any], name: str) -> Any:
-    """A field, dotted for nested ones; a key that itself holds dots is found first."""
-    if name in metadata:
-        return metadata[name]
-    here: Any = metadata
-    for part in name.split("."):
-        if not isinstance(here, Mapping) or part not in here:
-            return _MISSING
-        here = here[part]
-    return here
-
-
-def _rank(value: Any) -> tuple[int, Any] | None:
-    if isinstance(value, (int, float)):
-        return (0, value) if value == value else None  # NaN has no place in an order
-    return (1, value) if isinstance(value, str) else None
+def _measured(min_size: Any, max_size: Any, after: Any, before: Any) -> Iterable[RowTest]:
+    if min_size is not None:
+        least = _bytes(min_size, "min_size")
+        yield lambda row: row[_SIZE] >= least
+    if max_size is not None:
+        most = _bytes(max_size, "max_size")
+        yield lambda row: row[_SIZE] <= most
+    if after is not None:
+        yield time_test(_AT, ">=", moment(after).timestamp())
+    if before is not None:
+        yield time_test(_AT, "<", moment(before).timestamp())
 
 
 def _bytes(value: Any, what: str) -> int | float:
@@ -188,120 +175,103 @@ def _bytes(value: Any, what: str) -> int | float:
     return value
 
 
-def _field(name: str, condition: Any) -> Predicate:
-    what = f"metadata condition on {name!r}"
-    if not isinstance(name, str):
-        raise InvalidType(f"{what}: the name of a field is text")
-    pairs: dict[str, Any] = {"==": condition}
-    if isinstance(condition, Mapping) and any(key in _OPERATORS for key in condition):
-        if not set(condition) <= set(_OPERATORS):
-            raise InvalidInput(
-                f"{what}: use only {', '.join(_OPERATORS)}; a dict to compare with goes into {{'==': ...}}"
-            )
-        pairs = dict(condition)
-    if "in" in pairs:
-        if isinstance(pairs["in"], (str, bytes, Mapping)) or not isinstance(pairs["in"], Iterable):
-            raise InvalidType(f"{what}: 'in' needs a list of values, not {pairs['in']!r}")
-        pairs["in"] = list(pairs["in"])
-    wanted = {op: values.plain(want, what=what) for op, want in pairs.items()}
-
-    def test(version: Version) -> bool:
-        have = lookup(version.metadata, name)
-        return all(_meets(have, op, want) for op, want in wanted.items())
-
-    return test
+# ---- order -------------------------------------------------------------------------------------------------------
 
 
-def _meets(have: Any, op: str, want: Any) -> bool:
-    if op == "exists":
-        return (have is not _MISSING) == bool(want)
-    if have is _MISSING:
-        return False
-    if op in _COMPARE:
-        return _comparable(have, want) and bool(_COMPARE[op](have, want))
-    if op == "in":
-        return any(_equal(have, item) for item in want)
-    if op == "contains":
-        if isinstance(have, str):
-            return isinstance(want, str) and want in have
-        return isinstance(have, (list, dict)) and any(_equal(item, want) for item in have)
-    return _equal(have, want) == (op == "==")
+def ordered(
+    hits: Iterable[Hit],
+    order: str | Iterable[str] | None = None,
+    *,
+    limit: int | None = None,
+    one_session: bool = False,
+) -> list[Hit]:
+    """Sorted as ``parse_order`` says, and cut off after ``limit``.
 
-
-def _comparable(a: Any, b: Any) -> bool:
-    if isinstance(a, bool) or isinstance(b, bool):
-        return False
-    return (
-        isinstance(a, str) == isinstance(b, str)
-        and isinstance(a, (int, float, str))
-        and isinstance(b, (int, float, str))
-    )
-
-
-def _equal(a: Any, b: Any) -> bool:
-    """As JSON values: ``True`` is not 1, at any depth."""
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(_equal, a, b))
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_equal(value, b[key]) for key, value in a.items())
-    return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
-
-
-def path_test(pattern: str) -> Callable[[str], bool]:
-    """Does a full logical path match this shell pattern? Without a slash it is matched against the file name.
-
-    ``*`` and ``?`` stay inside one folder, ``**`` crosses folders. Raises ``InvalidInput`` for a malformed pattern.
+    Fields of metadata: numbers before text, files without such a field last, in both directions. Equal ones stay in
+    the order given.
+    ``one_session``: upload order is exact even where clocks were not.
     """
-    if not isinstance(pattern, str):
-        raise InvalidType(f"a glob is text, not {type(pattern).__name__}")
-    if "/" not in pattern:
-        return lambda key: fnmatch.fnmatchcase(key.rpartition("/")[2], pattern)
-    full = pattern if pattern.startswith("/") else "/" + pattern
-    out, i = [], 0
-    while i < len(full):
-        if full.startswith("**/", i):
-            out.append("(?:.*/)?")
-            while full.startswith("**/", i):  # several in a row say no more, and would take for ever to try
-                i += 3
-        elif full.startswith("**", i):
-            out.append(".*")
-            i += 2
-        elif full[i] == "*":
-            out.append("[^/]*")
-            i += 1
-        elif full[i] == "?":
-            out.append("[^/]")
-            i += 1
-        elif full[i] == "[" and (end := full.find("]", i + 3 if full[i + 1 : i + 2] == "!" else i + 2)) > 0:
-            one = fnmatch.translate(full[i : end + 1])  # "(?s:" and one character class and ")" and an anchor
-            out.append("(?!/)" + one[len("(?s:") : one.rindex(")")])
-            i = end + 1
+    limit = None if limit is None else values.whole_number(limit, what="limit")
+    result = list(hits)
+    if order is None and one_session:
+        return result[:limit]  # as listed
+    parts = parse_order(order)
+    for part in reversed(parts):
+        if part.by_upload and one_session:
+            result.sort(key=_by_number, reverse=part.descending)
         else:
-            out.append(re.escape(full[i]))
-            i += 1
-    try:
-        compiled = re.compile("".join(out), re.DOTALL)
-    except re.error as error:
-        raise InvalidInput(f"pattern {pattern!r} is not a glob: {error}") from None
-    return lambda key: compiled.fullmatch(key) is not None
+            result = _sorted(result, part, limit if len(parts) == 1 else None)
+    return result[:limit]
 
 
-def moment(value: str | date) -> datetime:
-    """A point in time from ISO-8601 text, a datetime or a date.
+def _by_number(hit: Hit) -> Any:
+    return hit.version[_SEQ]
 
-    Text without a zone is UTC, like all times that we print; a datetime without one is local time, as everywhere in
-    Python. Raises ``InvalidInput`` or ``InvalidType``.
+
+def _sorted(hits: Sequence[Hit], part: Order, limit: int | None) -> list[Hit]:
+    """By one key. ``limit``: more than that many are not asked for."""
+    kinds: dict[int, list[tuple[Any, Hit]]] = {}
+    for hit, (kind, value) in zip(hits, map(part.key, hits), strict=True):
+        if kind not in kinds:
+            kinds[kind] = []
+        kinds[kind].append((value, hit))
+    for kind, pairs in kinds.items():
+        if kind == fields.NOWHERE:
+            continue
+        if limit is not None and limit < len(pairs) // 64:
+            best = nlargest if part.descending else nsmallest
+            kinds[kind] = best(limit, pairs, key=itemgetter(0))
+        else:
+            pairs.sort(key=itemgetter(0), reverse=part.descending)
+    return [hit for kind in sorted(kinds) for _, hit in kinds[kind]]
+
+
+def parse_order(order: str | Iterable[str] | None) -> list[Order]:
+    """``"-metadata.loss"``, ``"path"``, or several, in one text with commas or as a list; "-" turns one round.
+
+    Fields are ``uploaded`` (the default), ``updated``, ``path``, ``name``, ``size``, ``version``, ``type``,
+    ``session``, ``workspace`` and ``metadata.<field>``. Raises ``InvalidInput`` or ``InvalidType``.
     """
-    if isinstance(value, str):
-        try:
-            when = datetime.fromisoformat(value.replace("Z", "+00:00"))
-        except ValueError:
-            raise InvalidInput(f"time {value!r} is not ISO-8601, e.g. 2026-01-31T12:00:00Z") from None
-        return when if when.tzinfo else when.replace(tzinfo=timezone.utc)
-    if not isinstance(value, date):
-        raise InvalidType(f"a time is ISO-8601 text or a datetime, not {type(value).__name__}")
-    when = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)
+    if order is None:
+        order = "uploaded"
+    parts = order.split(",") if isinstance(order, str) else list(order) if isinstance(order, Iterable) else [order]
+    if not parts or not all(isinstance(part, str) for part in parts):
+        raise InvalidType(f"order={order!r}; write a field such as 'uploaded' or '-metadata.loss', or a list of them")
+    return [_order(part.strip(), order) for part in parts]
+
+
+def _order(part: str, whole: Any) -> Order:
+    known = f"order={whole!r}; use {', '.join(_ORDERS)} or metadata.<field>, with '-' in front for descending"
+    text = part[1:] if part[:1] in ("-", "+") else part
     try:
-        return when if when.tzinfo else when.astimezone()
-    except (ValueError, OverflowError):
-        raise InvalidInput(f"time {when!r} does not exist in UTC") from None
+        field = parse_field(text)
+    except InvalidInput:
+        raise InvalidInput(known) from None
+    if field.name == "metadata":
+        read = reader(field)
+        return Order(lambda hit: fields.rank(read(hit.version)), part.startswith("-"), False)
+    if field.name not in _ORDERS:
+        raise InvalidInput(known)
+    key: Callable[[Hit], tuple[int, Any]]
+    if field.name == "uploaded":
+        key = _uploaded
+    elif field.name == "session":
+        key = _session
+    elif field.name == "workspace":
+        key = _workspace
+    else:
+        read = reader(field)
+        return Order(lambda hit: (0, read(hit.version)), part.startswith("-"), False)
+    return Order(key, part.startswith("-"), field.name == "uploaded")
+
+
+def _uploaded(hit: Hit) -> tuple[int, Any]:
+    return 0, (hit.version[_AT], hit.session, hit.version[_SEQ])
+
+
+def _session(hit: Hit) -> tuple[int, Any]:
+    return 0, hit.session
+
+
+def _workspace(hit: Hit) -> tuple[int, Any]:
+    return 0, hit.session.workspace

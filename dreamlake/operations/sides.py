@@ -21,8 +21,8 @@ from dreamlake.errors import InvalidInput, NotFound
 from dreamlake.model import SessionKey, Version, below, folder_path, is_glob, session_key
 from dreamlake.operations import tree
 from dreamlake.operations.context import Store
+from dreamlake.operations.globs import path_test
 from dreamlake.operations.scan import find_files
-from dreamlake.operations.search import path_test
 from dreamlake.operations.tensor_access import TensorFile, open_local, open_stored
 
 __all__ = ["Entry", "Place", "Side", "hashed", "local_side", "place_of", "stored_side"]

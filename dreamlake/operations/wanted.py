@@ -8,7 +8,7 @@ from dreamlake.catalog.fold import Fold
 from dreamlake.errors import InvalidInput, NotFound
 from dreamlake.model import SessionKey, Version
 from dreamlake.operations.context import Store
-from dreamlake.operations.search import moment
+from dreamlake.operations.moments import moment
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 

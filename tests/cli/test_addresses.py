@@ -11,7 +11,7 @@ from dreamlake.cli.output import safe, size, width
 from dreamlake.cli.transfer import parse_metadata
 from dreamlake.errors import InvalidInput
 from dreamlake.model import literal
-from dreamlake.operations.search import path_test
+from dreamlake.operations.globs import path_test
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,14 @@ def test_find_everywhere(lake: Cli) -> None:
     assert len(names(lake.ok("find", "--before", "2999-01-01", "--limit", "2", "--json"))) == 2
     checksum = lake.ok("info", f"{RUN}:/config.json", "--json").json[0]["checksum"]
     assert names(lake.ok("find", "--checksum", checksum[:10], "--json")) == ["/config.json"]
+    assert names(lake.ok("find", "-w", "size >= 1K and size <= 1M", "--json")) == ["/data/big.bin"]
+    assert names(lake.ok("find", "-w", "tag:best or name:*.wav", "-w", "size>0", "--json")) == ["/models/best.pth"]
+    assert names(lake.ok("find", "-w", "metadata.loss", "--order=-metadata.loss", "--limit", "1", "--json")) == names(
+        lake.ok("find", "-m", "loss", "--sort", "metadata.loss", "--reverse", "--limit", "1", "--json")
+    )
+    assert names(lake.ok("find", "-m", "loss>0", "-m", "loss<0.3", "--json")) == names(
+        lake.ok("find", "-w", "metadata.loss > 0 and metadata.loss < 0.3", "--json")
+    )
     everything = names(lake.ok("find", "--json"))
     assert names(lake.ok("find", "--reverse", "--json")) == everything[::-1] and len(everything) == 5
 
@@ -160,5 +168,7 @@ def test_find_errors(lake: Cli) -> None:
     assert "ISO-8601" in lake.fails(2, "find", "--after", "soon")
     assert "hexadecimal" in lake.fails(2, "find", "--checksum", "xyz")
     assert "condition" in lake.fails(2, "find", "-m", "<")
-    assert "order_by" in lake.fails(2, "find", "--sort", "speed")
+    assert "order='speed'; use uploaded" in lake.fails(2, "find", "--order", "speed")
+    assert "expression, column 7: size 'many' is none" in lake.fails(2, "find", "-w", "size>=many")
+    assert "expression, column" in lake.fails(2, "find", "-w", "tag:x", "-w", "or")
     assert "two patterns" in lake.fails(2, "find", f"{RUN}:/*.txt", "--glob", "*.x")

@@ -463,10 +463,10 @@ class Machine(RuleBasedStateMachine):
         files, live = self.files(name, who), self.models[name].live()
         expected = [f for f in live if fnmatch.fnmatchcase(split(f.key)[1], glob) and len(f.newest.data) >= least]
         assert [r["id"] for r in files.find(glob, min_size=least)] == [f.newest.id for f in expected]
-        found = files.find(metadata={"loss": loss}, order_by="path")
+        found = files.find(metadata={"loss": loss}, order="path")
         hits = [f for f in live if "loss" in f.newest.metadata and f.newest.metadata["loss"] == loss]
         assert [r["id"] for r in found] == [f.newest.id for f in sorted(hits, key=lambda f: f.key)]
-        everywhere = [r["id"] for r in files.find(glob, scope="lake", order_by="size")]
+        everywhere = [r["id"] for r in files.find(glob, scope="lake", order="size")]
         both = [f for model in self.models.values() for f in model.live() if fnmatch.fnmatchcase(split(f.key)[1], glob)]
         assert sorted(everywhere) == sorted(f.newest.id for f in both)
 

@@ -21,7 +21,7 @@ RANKS = {
     "content": 2,
     "operations": 3,
     **dict.fromkeys(["lake", "upkeep", "checkpoints", "home", "folder_home", "folder_store"], 4),
-    **dict.fromkeys(["remote", "remote_home", "capabilities"], 4),
+    **dict.fromkeys(["remote", "remote_home", "capabilities", "finding", "records"], 4),
     "syncing": 4,
     **dict.fromkeys(["session", "files", "parameters", "logs", "tracks", "savers", "legacy"], 5),
     **dict.fromkeys(["background", "capture", "lineage"], 5),

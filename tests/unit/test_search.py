@@ -9,9 +9,11 @@ from datetime import date, datetime, timedelta, timezone
 import numpy as np
 import pytest
 
-from dreamlake import Session
-from dreamlake.errors import InvalidInput, InvalidType, StateError
-from dreamlake.operations.search import moment, path_test
+from dreamlake import Session, open_lake
+from dreamlake.errors import InvalidInput, InvalidType, NotFound, StateError
+from dreamlake.model import SessionKey
+from dreamlake.operations.globs import path_test
+from dreamlake.operations.moments import moment
 
 
 @pytest.fixture(scope="module")
@@ -225,24 +227,32 @@ def test_moment_without_a_zone(monkeypatch):
 
 
 ORDERS = [
-    ("uploaded", False, "abcdefhs"),
-    ("uploaded", True, "shfedcba"),
-    ("size", False, "asbcdhef"),
-    ("size", True, "fedhcbas"),
-    ("path", False, "eabcdfhs"),
-    ("path", True, "shfdcbae"),
-    ("metadata.loss", False, "basdcefh"),  # numbers, then text, then what has none (NaN included)
-    ("metadata.name", False, "bacdefhs"),
-    ("metadata.name", True, "abcdefhs"),
-    ("metadata.cfg.lr", False, "cdeabfhs"),
-    ("metadata.cfg.lr", True, "edcabfhs"),
-    ("metadata.none", False, "abcdefhs"),
+    ("uploaded", "abcdefhs"),
+    ("-uploaded", "shfedcba"),
+    ("size", "asbcdhef"),
+    ("-size", "fedhcbas"),
+    ("+sizeBytes", "asbcdhef"),
+    ("path", "eabcdfhs"),
+    ("-path", "shfdcbae"),
+    ("name", "abcdefhs"),
+    ("-version", "habcdefs"),
+    ("type,-path", "sdbaehfc"),
+    (["type", "-path"], "sdbaehfc"),
+    ("metadata.loss", "basdcefh"),  # numbers, then text, then what has none (NaN included)
+    ("-metadata.loss", "sabdcefh"),
+    ("metadata.name", "bacdefhs"),
+    ("-metadata.name", "abcdefhs"),
+    ("-metadata.name, size", "abscdhef"),
+    ("metadata.cfg.lr", "cdeabfhs"),
+    ("-metadata.cfg.lr", "edcabfhs"),
+    ('metadata.cfg."lr"', "cdabefhs"),  # not the key "cfg.lr"
+    ("metadata.none", "abcdefhs"),
 ]
 
 
-@pytest.mark.parametrize(("order", "descending", "expected"), ORDERS)
-def test_order(files, order, descending, expected):
-    assert find(files, order_by=order, descending=descending) == expected
+@pytest.mark.parametrize(("order", "expected"), ORDERS, ids=repr)
+def test_order(files, order, expected):
+    assert find(files, order=order) == expected
 
 
 def test_order_by_update(root):
@@ -250,16 +260,16 @@ def test_order_by_update(root):
         for name in "abc":
             session.files().upload(b"x", filename=name)
         session.files().update("a", tags=["t"])
-        assert find(session.files(), order_by="updated") == "bca"
-        assert find(session.files(), order_by="uploaded") == "abc"
+        assert find(session.files(), order="updated") == "bca"
+        assert find(session.files(), order="uploaded") == "abc"
 
 
 def test_limit(files):
     assert find(files, limit=2) == "ab"
     assert find(files, limit=0) == ""
     assert find(files, limit=100) == "abcdefhs"
-    assert find(files, limit=np.int64(1), order_by="size", descending=True) == "f"
-    assert find(files, limit=1, metadata={"loss": {"exists": True}}, order_by="metadata.loss") == "b"
+    assert find(files, limit=np.int64(1), order="-size") == "f"
+    assert find(files, limit=1, metadata={"loss": {"exists": True}}, order="metadata.loss") == "b"
 
 
 def test_scope(files):
@@ -269,15 +279,56 @@ def test_scope(files):
     assert found("session") == ["w/s"]
     assert found("workspace") == ["w/s", "w/t"]  # in the order of upload
     assert found("lake") == ["w/s", "w/t", "far/s"]
-    assert found("lake", order_by="metadata.loss") == ["w/t", "far/s", "w/s"]
-    assert found("lake", order_by="metadata.loss", limit=1) == ["w/t"]
-    assert found("lake", descending=True) == ["far/s", "w/t", "w/s"]
+    assert found("lake", order="metadata.loss") == ["w/t", "far/s", "w/s"]
+    assert found("lake", order="metadata.loss", limit=1) == ["w/t"]
+    assert found("lake", order="-uploaded") == ["far/s", "w/t", "w/s"]
+    assert found("lake", order="session") == ["far/s", "w/s", "w/t"]
+    assert found("lake", order=["-workspace", "metadata.loss"]) == ["w/t", "w/s", "far/s"]
+    assert found("lake", where="workspace:w and session:s") == ["w/s"]
+    assert found("lake", where="session = 'w/t' or session:far/*") == ["w/t", "far/s"]
+    assert found("workspace", where="workspace != w") == []
+
+
+def test_find_in_a_lake(files, root):
+    lake = open_lake(root)
+
+    def found(*args, **more):
+        return [r["sessionId"] for r in lake.find(*args, **more)]
+
+    assert found("/models/a.pth") == ["w/s", "w/t", "far/s"]
+    assert found("/models/a.pth", scope="w") == ["w/s", "w/t"]
+    assert found("/models/a.pth", scope="w/t") == found("/models/a.pth", scope=SessionKey("w", "t")) == ["w/t"]
+    assert found(where="metadata.loss < 0.45", order="metadata.loss") == ["w/t", "w/s", "far/s"]
+    assert found(order="metadata.loss", limit=1) == ["w/t"]
+    assert [r["id"] for r in lake.find(scope="w/s")] == [r["id"] for r in files.find()]
+    for scope in ("none", "w/none", "none/s"):
+        with pytest.raises(NotFound, match=scope):
+            lake.find(scope=scope)
+    with pytest.raises(InvalidInput, match="expression, column 15"):
+        lake.find(where="metadata.loss !")
+
+
+def test_sessions_that_cannot_match_are_not_read(files, root):
+    lake = open_lake(root)
+    seen = []
+    view = lake.store.catalog.view
+    lake.store.catalog.view = lambda key: seen.append(str(key)) or view(key)
+    assert [r["sessionId"] for r in lake.find(where="workspace:far and name:a.pth")] == ["far/s"]
+    assert seen == ["far/s"]
 
 
 WRONG = [
     ({"scope": "everything"}, InvalidInput, "scope='everything'; use session, workspace, lake"),
-    ({"order_by": "colour"}, InvalidInput, "order_by='colour'; use uploaded, updated, path, size or metadata"),
-    ({"order_by": None}, InvalidInput, "order_by=None; use uploaded"),
+    ({"order": "colour"}, InvalidInput, "order='colour'; use uploaded, updated, path, name, .*or metadata.<field>"),
+    ({"order": "tag"}, InvalidInput, "order='tag'; use uploaded"),
+    ({"order": "metadata"}, InvalidInput, "order='metadata'; use uploaded"),
+    ({"order": "--size"}, InvalidInput, "with '-' in front for descending"),
+    ({"order": "size,"}, InvalidInput, "order='size,'; use"),
+    ({"order": ""}, InvalidInput, "order=''; use"),
+    ({"order": 5}, InvalidType, "order=5; write a field such as"),
+    ({"order": [5]}, InvalidType, "order=.5.; write a field such as"),
+    ({"order": []}, InvalidType, "or a list of them"),
+    ({"where": 5}, InvalidType, "an expression is text such as 'metadata.loss < 0.5', not int"),
     ({"limit": -1}, InvalidInput, "limit is -1"),
     ({"limit": 1.5}, InvalidType, "limit is a whole number, not float"),
     ({"glob": 5}, InvalidType, "a glob is text, not int"),
