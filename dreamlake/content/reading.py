@@ -225,17 +225,24 @@ def open_plain(blobs: Blobs, digest: str, size: int) -> io.BufferedReader:
     """
     raw = _whole(blobs, digest)
     if raw is None:
-        return io.BufferedReader(AssembledStream(Assembled(blobs, digest, size)), buffer_size=1 << 16)
+        return _open_assembled(blobs, digest, size)
     try:
         if not blobs.sealed(digest):
             for _ in pieces(blobs, digest, size):
                 pass
         stored, start = plain_stream(raw)
         stored.seek(start)
+    except NotFound:  # the whole copy was dropped meanwhile, because there is a recipe now
+        raw.close()
+        return _open_assembled(blobs, digest, size)
     except BaseException:
         raw.close()
         raise
     return io.BufferedReader(VerifiedStream(stored, start, digest, size), buffer_size=1 << 16)
+
+
+def _open_assembled(blobs: Blobs, digest: str, size: int) -> io.BufferedReader:
+    return io.BufferedReader(AssembledStream(Assembled(blobs, digest, size)), buffer_size=1 << 16)
 
 
 def _check(got: str, digest: str, total: int, size: int) -> None:

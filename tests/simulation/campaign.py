@@ -25,6 +25,8 @@ class Campaign:
         runs, steps, seconds: what it cost.
     """
 
+    kind = World
+
     def __init__(self, *people: str, **options: Any) -> None:
         self.people, self.options = people, options
         self.finished: set[int] = set()
@@ -35,7 +37,7 @@ class Campaign:
 
     def world(self, people: tuple[str, ...] | None = None, **more: Any) -> World:
         chosen = self.people if people is None else people
-        return World(*chosen, finished=self.finished, **{**self.options, **more})
+        return self.kind(*chosen, finished=self.finished, **{**self.options, **more})
 
     def _take(self, world: World, error: str | None, label: str) -> None:
         self.runs += 1

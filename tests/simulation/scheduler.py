@@ -23,7 +23,9 @@ class Killed(BaseException):
     """kill -9: raised at a call and at every later one, so that no ``finally`` reaches the disk any more."""
 
 
-Access = tuple[str, str]  # ("read" | "change" | "sync", a path; with a slash at its end the names in a directory)
+# ("read" | "change" | "sync" | "peek", a path; with a slash at its end the names in a directory). A peek sees some name
+# of a directory: who acts on what it saw may rely on something that is not durable yet.
+Access = tuple[str, str]
 
 
 class Option(NamedTuple):
@@ -142,6 +144,14 @@ class Scheduler:
             check()
         raise AssertionError("I6: a run that does not end")
 
+    def lead(self, number: int, until: str, check: Callable[[], None]) -> None:
+        """Before ``run``: one process alone, up to the call that begins with ``until``; "end": to its end."""
+        self.running = process = self.processes[number]
+        while not process.dead and not " ".join(process.next).startswith(until):
+            process.thread.switch()
+            check()
+        assert process.dead == (until == "end"), f"{process.name} never came to {until!r}"
+
     def kill(self, number: int) -> None:
         """kill -9, before the call that the process is about to make."""
         process = self.processes[number]
@@ -198,9 +208,11 @@ def accesses(call: str, path: str, other: str, is_dir: bool) -> frozenset[Access
     """What a call reads, changes, or makes durable."""
     names = path.rpartition("/")[0] + "/"
     if call in ("read", "open", "stat", "read_link", "fsync") or (call == "make_dir" and is_dir):
-        return frozenset({("read", path)})
-    if call in ("list", "fsync_dir"):
-        return frozenset({("read" if call == "list" else "sync", path + "/")})
+        return frozenset({("read", path), ("peek", names)})
+    if call == "list":
+        return frozenset({("read", path + "/"), ("peek", path + "/")})
+    if call == "fsync_dir":
+        return frozenset({("sync", path + "/")})
     if call in ("rename", "rename_new"):
         return frozenset(
             {("change", path), ("change", other), ("change", names), ("change", other.rpartition("/")[0] + "/")}
@@ -208,6 +220,9 @@ def accesses(call: str, path: str, other: str, is_dir: bool) -> frozenset[Access
     if call in ("link", "symlink"):
         return frozenset({("read", path), ("change", other), ("change", other.rpartition("/")[0] + "/")})
     return frozenset({("change", path), ("change", names)})
+
+
+_NOTICED = {"read": {"change"}, "change": {"read", "change", "sync"}, "sync": {"change", "peek"}, "peek": set[str]()}
 
 
 class Conflicts:
@@ -227,10 +242,11 @@ class Conflicts:
         return new
 
     def noticed(self, number: int, ahead: frozenset[Access]) -> bool:
-        """True if another process reads what this call changes, or changes what it reads, changes or makes durable."""
+        """True if another process reads what this call changes, or changes what it reads, or either of them in a
+        directory that it makes durable."""
         for kind, what in ahead:
             for other, kinds in self._seen.get(what, {}).items():
-                if other != number and ("change" in kinds or (kind == "change" and kinds)):
+                if other != number and not kinds.isdisjoint(_NOTICED[kind]):
                     return True
         return False
 

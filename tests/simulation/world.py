@@ -78,7 +78,9 @@ class World:
         checkpoint_every: as for ``FolderCatalog``.
         power: judge what every power cut would leave, too.
         faults: what goes wrong for whom.
-        steps: "calls": switch before every call that others could notice; "changes": only before the major ones.
+        steps: "calls": switch before every call that others could notice; "changes": only before the major ones;
+            "moves": only before what changes names that others may look up, and before listings.
+        lead: who has come how far before the race begins: person -> the call before which they stand.
         fs: the disk to start from, instead of ``lake``.
         finished: states that were already taken to their end.
     """
@@ -92,21 +94,23 @@ class World:
         power: bool = True,
         faults: dict[str, Fault] | None = None,
         steps: str = "calls",
+        lead: dict[str, str] | None = None,
         fs: SimFs | None = None,
         finished: set[int] | None = None,
     ) -> None:
-        self.fs = fs if fs is not None else base(lake, checkpoint_every).copy()
         self.people = people
         self.claim_age_s = 10.0**9
         self.stale, self.checkpoint_every = stale, checkpoint_every
+        self.fs = fs if fs is not None else self.base(lake).copy()
         self.finished = set() if finished is None else finished
-        self.judge = Judge(self.fs, ROOT, power=power)
+        self.judge = self.make_judge(power)
         if lake == "damaged":
             self.judge.healing.add(digest(GONE))
             self.judge.damage = DAMAGE
-        hidden = {"calls": self._hidden, "changes": self._minor}[steps]
+        hidden = {"calls": self._hidden, "changes": self._minor, "moves": self._detail}[steps]
         self.scheduler = Scheduler(self.fs, hidden)
         self.scheduler.watch = self._watch
+        self.lead = lead or {}
         self._claimants: dict[str, Process] = {}
         self._actors: dict[Process, Actor] = {}
         self.numbers = itertools.count(1)
@@ -115,6 +119,12 @@ class World:
             fault = (faults or {}).get(person)
             insist = work if fault is None else partial(self._insist, work)
             self.scheduler.spawn(person, partial(insist, i), fault)
+
+    def base(self, lake: str) -> SimFs:
+        return base(lake, self.checkpoint_every)
+
+    def make_judge(self, power: bool) -> Judge:
+        return Judge(self.fs, ROOT, power=power)
 
     def actor(self) -> Actor:
         """The process that runs; a new one for the judge."""
@@ -224,7 +234,15 @@ class World:
         if self._hidden(call, path, other):
             return True
         major = ("rename", "rename_new", "link", "unlink", "fsync_dir")
-        return call not in major and not path.startswith((f"{ROOT}/blobs/5a/", f"{ROOT}/pending"))
+        return call not in major and not path.startswith((f"{ROOT}/blobs/", f"{ROOT}/pending"))
+
+    def _detail(self, call: str, path: str, other: str) -> bool:
+        """For still deeper ones: what is read between two such calls is read at once."""
+        if self._hidden(call, path, other):
+            return True
+        if call == "list":
+            return not path.endswith(("/pending", "/sessions")) and "/blobs/" not in path
+        return call not in ("rename", "rename_new", "link", "unlink")
 
     def _hidden(self, call: str, path: str, other: str) -> bool:
         """Calls that commute with everything: on private scratch, and on records that are there (they never change)."""
@@ -257,6 +275,8 @@ class World:
     def run(self, choose: Callable[[int, list[int], int | None], int]) -> str | None:
         """What went wrong, or None. Ends with a clean collection, after which exactly what is needed is stored."""
         try:
+            for person, until in self.lead.items():
+                self.scheduler.lead(self.people.index(person), until, self.judge.check)
             self.scheduler.run(choose, self.judge.check)
             for process in self.scheduler.processes:
                 if process.error is not None:
@@ -308,6 +328,13 @@ class World:
         return describe(self.scheduler.trace, ROOT + "/")
 
 
+def empty_lake(*shards: str) -> SimFs:
+    fs = SimFs()
+    for name in ("tmp", "pending", "blobs", "sessions", "quarantine", *(f"blobs/{shard}" for shard in shards)):
+        fs.make_dir(f"{ROOT}/{name}")
+    return fs
+
+
 @lru_cache
 def base(lake: str, checkpoint_every: int) -> SimFs:
     """The lake before the race, everything durable.
@@ -315,9 +342,7 @@ def base(lake: str, checkpoint_every: int) -> SimFs:
     ``lake``: "plain"; "gone" has a deleted file in ``s``; in "dead" ``/old`` is deleted; "garbage" has GONE without any
     reference, as a killed uploader leaves it; in "damaged" somebody has edited that copy through a hard link.
     """
-    fs = SimFs()
-    for name in ("tmp", "pending", "blobs", "sessions", "quarantine", "blobs/5a"):
-        fs.make_dir(f"{ROOT}/{name}")
+    fs = empty_lake("5a")
     store = Actor(fs, 0xFFFF, stale=lambda owner: False, checkpoint_every=checkpoint_every).store
     commit(store, S, [{"op": "session"}])
     upload.upload_file(store, S, OLD, "/old", upload.Attributes())
