@@ -178,11 +178,24 @@ class Files(Savers):
         store_it = partial(self._upload_file, key, attributes, encoding, keep)
         if wait:
             return store_it(source, size)
+        retention.parse(keep, path=literal(key))  # bad input is an error of the call, not of the future
+        return self.in_background(key, source, lambda taken: store_it(taken, 0))
+
+    def in_background(
+        self, name: str, source: str | bytes | BinaryIO, work: Callable[[str | bytes | BinaryIO], Record]
+    ) -> PendingUpload:
+        """Queue ``work`` on a source, after all that was queued before; ``upload(..., wait=False)`` does this.
+
+        Args:
+            name: what it is about, for messages.
+            source: a path, bytes or a stream; ``work`` is called with it, as it is now, when its turn comes.
+            work: stores it, and perhaps does more; returns the record.
+        """
         from dreamlake.background import hold
 
-        retention.parse(keep, path=literal(key))  # bad input is an error of the call, not of the future
+        self._guard(True)
         held = hold(source)
-        return self._queue().submit(key, lambda: store_it(held.take(), 0), size_bytes=held.size_bytes, drop=held.drop)
+        return self._queue().submit(name, lambda: work(held.take()), size_bytes=held.size_bytes, drop=held.drop)
 
     def _upload_file(
         self,
