@@ -101,12 +101,20 @@ def read_file() -> dict[str, Any]:
         if not os.path.lexists(path):  # in a folder that is not ours to look into: another user's home after `su`
             return {}
         raise InvalidInput(f"the configuration file {path} cannot be read: {error.strerror}", path=path) from error
+    try:
+        return parse(data.decode(), path)
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path} is not valid TOML: {error}", path=path) from None
+
+
+def parse(text: str, path: str) -> dict[str, Any]:
+    """Settings in TOML. Raises ``InvalidInput`` naming ``path``."""
     if sys.version_info >= (3, 11):
         from tomllib import loads
     else:
         from tomli import loads
     try:
-        settings: dict[str, Any] = loads(data.decode())
+        settings: dict[str, Any] = loads(text)
     except ValueError as error:
         raise InvalidInput(f"{path} is not valid TOML: {error}", path=path) from None
     unknown = sorted(set(settings) - _KNOWN)

@@ -28,6 +28,7 @@ class Verb(NamedTuple):
 
 
 _LOOK, _CHANGE, _KEEP, _TREE, _MORE = "Look", "Change", "Upkeep", "Trees on disk", "More"
+_REMOTE = "Where lakes are"
 
 VERBS: dict[str, Verb] = {
     "ls": Verb("listing", _LOOK, "List sessions, or the files of a session."),
@@ -54,6 +55,8 @@ VERBS: dict[str, Verb] = {
     "why": Verb("upkeep", _KEEP, "Show what keeps a content."),
     "optimize": Verb("storage", _KEEP, "Store checkpoints as parts and differences in the background."),
     "settings": Verb("storage", _KEEP, "Show or change how uploads to a lake are stored."),
+    "remote": Verb("remote", _REMOTE, "Keep profiles of remote lakes, and test them."),
+    "doctor": Verb("remote", _REMOTE, "Say what is wrong with a lake's place, and the cure."),
     "materialize": Verb("trees", _TREE, "Build the files of sessions as an ordinary folder tree."),
     "help": Verb("topics", _MORE, "Show help on a verb or a topic."),
     "completion": Verb("topics", _MORE, "Print the shell completion script."),
@@ -106,10 +109,9 @@ class Verbs(click.Group):
 @click.option(
     "--lake",
     "lake_dir",
-    metavar="DIR",
-    type=click.Path(file_okay=False),
-    help="Root folder of the lake. Default: $DREAMLAKE_LOCAL_PATH, else the lake that the current folder lies in, "
-    "else the configured one, else ./experiments.",
+    metavar="LAKE",
+    help="The lake: its root folder, a profile or a URL. Default: $DREAMLAKE_LOCAL_PATH, else $DREAMLAKE_REMOTE, else "
+    "the lake that the current folder lies in, else the configured one, else ./experiments.",
 )
 @click.version_option(__version__, message="dreamlake %(version)s")
 @click.pass_context

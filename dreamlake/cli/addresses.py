@@ -34,6 +34,7 @@ class Address(NamedTuple):
     workspace: str
     session: str | None = None
     path: str | None = None
+    namespace: str = ""
 
     @property
     def key(self) -> SessionKey:
@@ -43,7 +44,7 @@ class Address(NamedTuple):
                 f"{self.text!r} names a workspace; a session is WORKSPACE/SESSION, e.g. {self.workspace}/run-1",
                 path=self.text,
             )
-        return SessionKey(self.workspace, self.session)
+        return SessionKey(self.workspace, self.session, self.namespace)
 
     @property
     def file(self) -> str:

@@ -146,7 +146,7 @@ def _goal(source: Address, dest: str) -> Address:
     if dest.startswith("/"):
         return source._replace(path=dest, text=dest)
     goal = parse(dest)
-    return goal._replace(path=goal.path or "/", session=goal.key.name)
+    return goal._replace(path=goal.path or "/", session=goal.key.name, namespace=source.namespace)
 
 
 def _sources(run: Run, source: Address, goal: Address) -> list[str]:

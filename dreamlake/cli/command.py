@@ -14,6 +14,7 @@ from dreamlake.cli.output import Output
 if TYPE_CHECKING:
     from dreamlake.files import Files
     from dreamlake.lake import Lake
+    from dreamlake.location import RemoteAddress
     from dreamlake.model import SessionKey
 
 __all__ = ["Run", "verb"]
@@ -32,16 +33,36 @@ class Run:
         self.out = Output(as_json)
 
     @functools.cached_property
-    def root(self) -> str:
-        """The lake's root folder, which need not exist."""
-        return find_root(self._lake_dir)
+    def place(self) -> str | RemoteAddress:
+        """The lake's root folder, which need not exist, or its address."""
+        return find_place(self._lake_dir)
+
+    @property
+    def where(self) -> str:
+        """What to call the place."""
+        return str(self.place)
+
+    @property
+    def location(self) -> dict[str, Any]:
+        """The place as a ``Session`` takes it."""
+        return {"local_path" if isinstance(self.place, str) else "remote": self.place}
+
+    def own(self, value: Any) -> Any:
+        """An argument of a verb; an address is completed with the namespace of the lake."""
+        from dreamlake.cli.addresses import Address
+
+        if isinstance(value, tuple) and not isinstance(value, Address):
+            return tuple(map(self.own, value))
+        if not isinstance(value, Address) or isinstance(self.place, str):
+            return value
+        return value._replace(namespace=self.place.namespace)
 
     @functools.cached_property
     def lake(self) -> Lake:
         """The lake. Raises ``NotFound`` when there is none."""
         from dreamlake.lake import open_lake
 
-        return open_lake(self.root)
+        return open_lake(self.place)
 
     def files(self, key: SessionKey) -> Files:
         """The files of an existing session; nothing is created. Raises ``NotFound`` with the nearest name."""
@@ -65,9 +86,9 @@ class Run:
         if info.exists:
             return
         if info.dropped_at is not None:
-            raise NotFound(f"session {key} was dropped from the lake in {self.root}", path=str(key))
-        names = [str(known) for known in self.lake.store.catalog.sessions()]
-        raise NotFound(f"no session {str(key)!r} in the lake in {self.root}{nearest(str(key), names)}", path=str(key))
+            raise NotFound(f"session {key} was dropped from the lake in {self.where}", path=str(key))
+        names = [str(known) for known in self.lake.store.sessions()]
+        raise NotFound(f"no session {str(key)!r} in the lake in {self.where}{nearest(str(key), names)}", path=str(key))
 
     def workspace(self, name: str) -> list[SessionKey]:
         """The existing sessions of a workspace. Raises ``NotFound``."""
@@ -77,15 +98,22 @@ class Run:
         found = [key for key in sessions if key.workspace == name]
         if not found:
             hint = nearest(name, sorted({key.workspace for key in sessions}))
-            raise NotFound(f"no workspace {name!r} in the lake in {self.root}{hint}", path=name)
+            raise NotFound(f"no workspace {name!r} in the lake in {self.where}{hint}", path=name)
         return found
 
 
-def find_root(given: str | None) -> str:
-    """The lake's root folder: given, of the environment, of the lake around the current folder, or configured."""
-    from dreamlake import config
+def find_place(given: str | None) -> str | RemoteAddress:
+    """The lake's folder or address: given, of the environment, of the lake around the current folder, or configured.
 
-    if given is None and not os.environ.get("DREAMLAKE_LOCAL_PATH"):
+    Raises ``InvalidInput`` for a password on the command line, where every user of the machine can read it.
+    """
+    from dreamlake.location import is_url, locate, location_of
+
+    if is_url(given):
+        check_shown(str(given))
+    if given is not None:
+        return location_of(given)
+    if not os.environ.get("DREAMLAKE_LOCAL_PATH") and not os.environ.get("DREAMLAKE_REMOTE"):
         here = os.getcwd()
         while True:
             if os.path.exists(os.path.join(here, ".dreamlake", "store.json")):
@@ -94,7 +122,21 @@ def find_root(given: str | None) -> str:
             if parent == here:
                 break
             here = parent
-    return config.local_path(given)
+    return locate()
+
+
+def check_shown(url: str) -> None:
+    """Raises ``InvalidInput`` for a URL with a password, its own or that of the database in it."""
+    import re
+    from urllib.parse import unquote
+
+    from dreamlake.errors import InvalidInput
+
+    if any(re.search(r"://[^/@\s]*:[^/@\s]*@", text) for text in (url, unquote(url))):
+        raise InvalidInput(
+            "a password on the command line can be read by every user of this machine: name a profile whose secrets "
+            "are in environment variables (dreamlake remote add), or put the URL into DREAMLAKE_REMOTE"
+        )
 
 
 def nearest(name: str, names: list[str]) -> str:
@@ -116,10 +158,13 @@ def verb(*, changes: bool = False) -> Callable[[Callable[..., Any]], click.Comma
         @functools.wraps(function)
         def call(lake_dir: str | None, as_json: bool, dry_run: bool = False, **options: Any) -> Any:
             given = lake_dir if lake_dir is not None else click.get_current_context().find_root().obj
-            return function(Run(given, as_json, dry_run), **options)
+            run = Run(given, as_json, dry_run)
+            return function(run, **{name: run.own(value) for name, value in options.items()})
 
         command = click.command(function.__name__)(call)
-        command.params.append(click.Option(["--lake", "lake_dir"], metavar="DIR", help="Root folder of the lake."))
+        command.params.append(
+            click.Option(["--lake", "lake_dir"], metavar="LAKE", help="Folder, profile or URL of the lake.")
+        )
         command.params.append(click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object a line."))
         if changes:
             text = "Say what would be done; change nothing."

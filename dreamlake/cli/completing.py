@@ -5,25 +5,24 @@ from __future__ import annotations
 import click
 from click.shell_completion import CompletionItem
 
-from dreamlake.model import SessionKey
-
 MAX_ITEMS = 500
 
 
 def addresses(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
     """Addresses that begin like ``incomplete``."""
-    from dreamlake.cli.command import find_root
+    from dreamlake.cli.command import find_place
     from dreamlake.lake import open_lake
 
     try:
         given = ctx.params.get("lake_dir") or ctx.find_root().params.get("lake_dir")
-        catalog = open_lake(find_root(given)).store.catalog
+        store = open_lake(find_place(given)).store
+        catalog = store.catalog
         head, mark, path = incomplete.partition(":/")
         if not mark:
-            names = [str(key) for key in catalog.sessions() if catalog.view(key).info.exists]
+            names = [str(key) for key in store.sessions() if catalog.view(key).info.exists]
             return [CompletionItem(name) for name in names if name.startswith(incomplete)][:MAX_ITEMS]
         workspace, _, name = head.partition("/")
-        keys = [v.key for v in catalog.view(SessionKey(workspace, name)).live()]
+        keys = [v.key for v in catalog.view(store.session(workspace, name)).live()]
         return [CompletionItem(f"{head}:{key}") for key in next_steps(keys, "/" + path)][:MAX_ITEMS]
     except Exception:  # nothing to offer is the worst that may happen while somebody types
         return []

@@ -72,7 +72,7 @@ def _side(run: Run, text: str, local: bool) -> Side:
 
     if local or _is_local(text):
         return local_side(text)
-    address = parse(text)
+    address = run.own(parse(text))
     run.need_session(address.key)
     return stored_side(run.lake.store, Place(address.key, address.path))
 

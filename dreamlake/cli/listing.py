@@ -132,21 +132,19 @@ def tree(run: Run, scope: Address | None, depth: int | None) -> None:
     With --json it prints the records of the files, as ls does.
     """
     if scope is not None and scope.session is not None:
-        _draw_session(run, str(scope.key) + (f":{scope.path}" if scope.path else ""), select(run, scope), depth)
+        _draw_session(run, scope.key, f":{scope.path}" if scope.path else "", select(run, scope), depth)
         return
     keys = [info.key for info in run.lake.sessions()] if scope is None else run.workspace(scope.workspace)
     for number, key in enumerate(keys):
         if number:
             run.out.line()
-        _draw_session(run, str(key), run.lake.store.catalog.view(key).live(), depth)
+        _draw_session(run, key, "", run.lake.store.catalog.view(key).live(), depth)
 
 
-def _draw_session(run: Run, title: str, versions: Sequence[Version], depth: int | None) -> None:
+def _draw_session(run: Run, key: SessionKey, path: str, versions: Sequence[Version], depth: int | None) -> None:
     from dreamlake.records import record
 
     if run.out.as_json:
-        _, _, session = title.partition("/")
-        key = _key(title.partition("/")[0], session.partition(":/")[0])
         run.out.records(record(version, key) for version in versions)
         return
     root: dict[str, Any] = {}
@@ -156,18 +154,12 @@ def _draw_session(run: Run, title: str, versions: Sequence[Version], depth: int 
         for folder in folders:
             here = here.setdefault(folder + "/", {})
         here[name] = version
-    lines = [(safe(title), "")]
+    lines = [(safe(f"{key}{path}"), "")]
     _branches(root, "", depth, lines)
     wide = max(width(text) for text, _ in lines)
     for text, facts in lines:
         run.out.line(f"{text}{' ' * (wide - width(text))}  {facts}".rstrip())
     run.out.line(f"{count(len(versions), 'file')}, {size(sum(v.size_bytes for v in versions))}")
-
-
-def _key(workspace: str, name: str) -> SessionKey:
-    from dreamlake.model import SessionKey
-
-    return SessionKey(workspace, name)
 
 
 def _branches(folder: dict[str, Any], indent: str, depth: int | None, lines: list[tuple[str, str]]) -> None:

@@ -67,7 +67,7 @@ def upload(
     if run.dry:
         _would_upload(run, sources, dest, filename, include, ignore)
         return
-    with Session(dest.key.name, dest.key.workspace, local_path=run.root, capture=False) as session:
+    with Session(dest.key.name, dest.key.workspace, capture=False, **run.location) as session:
         for source in sources:
             if source == "-":
                 done = session.files.upload(sys.stdin.buffer, path=folder, filename=filename, **options)
@@ -135,7 +135,7 @@ def _would_upload(
         else:
             planned.append((file_key(folder, filename or os.path.basename(local)), check_source(local, limit).st_size))
     try:
-        view = open_lake(run.root).store.catalog.view(dest.key)
+        view = open_lake(run.place).store.catalog.view(dest.key)
     except NotFound:
         view = None
     if view is not None:
