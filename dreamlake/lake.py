@@ -254,7 +254,7 @@ def _open_remote(ports: Ports, address: RemoteAddress, create: bool, limit: int,
     else:
         from dreamlake.blobs.objects import ObjectBlobs
 
-        blobs = ObjectBlobs(ports, attached.docs, attached.objects)
+        blobs = ObjectBlobs(ports, attached.docs, attached.objects, cache and f"{cache}/tmp")
     store = Store(
         ports=ports,
         catalog=DocumentCatalog(ports, attached.docs, cache=cache and f"{cache}/views"),

@@ -13,11 +13,14 @@ from typing import Any, ClassVar
 
 import pytest
 from fakes.docs import MemoryDocs
+from fakes.objects import MemoryObjects
 from simulation.simfs import SimFs
 
 from dreamlake.blobs import Blobs
 from dreamlake.blobs.folder import FolderBlobs
 from dreamlake.blobs.memory import MemoryBlobs
+from dreamlake.blobs.objects import INDEXES as COPY_INDEXES
+from dreamlake.blobs.objects import ObjectBlobs
 from dreamlake.catalog import Catalog, Record
 from dreamlake.catalog import record as records
 from dreamlake.catalog.documents import INDEXES, DocumentCatalog
@@ -25,8 +28,9 @@ from dreamlake.catalog.folder import FolderCatalog
 from dreamlake.catalog.memory import MemoryCatalog
 from dreamlake.model import SessionKey
 from dreamlake.ports import OsFs, Owner, Ports
-from dreamlake.services.docs import Docs
+from dreamlake.services.docs import Doc, Docs
 from dreamlake.services.mongo import MongoDocs
+from dreamlake.services.objects import Objects
 
 SUBDIRS = ("tmp", "pending", "blobs", "sessions", "quarantine")
 
@@ -197,7 +201,19 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 # ---- blobs ---------------------------------------------------------------------------------------------------------
 
 
-class MemoryBlobsWorld:
+class BlobsWorld:
+    blobs: Blobs
+    readers_keep = True  # what they have opened, although it is removed
+    rewriting_shows = True  # also with the same bytes
+
+    def noticed(self, key: str) -> None:
+        """What verify and repair do where a look alone does not meet the stored bytes."""
+
+    def close(self) -> None:
+        return None
+
+
+class MemoryBlobsWorld(BlobsWorld):
     def __init__(self, tmp_path: Path) -> None:
         self.blobs: Blobs = MemoryBlobs()
 
@@ -221,7 +237,7 @@ class MemoryBlobsWorld:
         return list(self.blobs.quarantined.values())
 
 
-class FolderBlobsWorld:
+class FolderBlobsWorld(BlobsWorld):
     SHARDS = True
 
     def __init__(self, tmp_path: Path) -> None:
@@ -267,12 +283,84 @@ class BareFolderBlobsWorld(FolderBlobsWorld):
     SHARDS = False
 
 
-BLOBS = {"memory": MemoryBlobsWorld, "folder": FolderBlobsWorld, "folder-bare": BareFolderBlobsWorld}
+class ObjectBlobsWorld(BlobsWorld):
+    """A database and an object store of this process; ``objects`` and ``docs`` may be real ones (integration)."""
+
+    readers_keep = False
+    rewriting_shows = False
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.docs, self.objects = self.servers()
+        self.docs.ensure(COPY_INDEXES)
+        self.folder = tmp_path / "scratch"
+        self.made: list[ObjectBlobs] = []
+        self.blobs: Blobs = self.again()
+
+    def servers(self) -> tuple[Docs, Objects]:
+        return MemoryDocs(), MemoryObjects()
+
+    def again(self) -> Blobs:
+        made = ObjectBlobs(Ports(fs=NoSync()), self.docs, self.objects, str(self.folder))
+        if self.made:  # bytes that wait are this process's
+            made._waiting = made._publisher._waiting = self.made[0]._waiting
+        self.made.append(made)
+        return made
+
+    def close(self) -> None:
+        for blobs in self.made:
+            blobs.close()
+
+    def documents(self, state: str) -> list[Doc]:
+        return list(self.docs.find("copies", {"state": state}))
+
+    def stored(self) -> dict[tuple[str, str | None], bytes]:
+        found = {}
+        known = {}
+        for doc in [*self.documents("live"), *self.documents("condemned")]:
+            assert (doc["state"] == "live") == (doc.get("batch") is None) == (doc.get("off") is None)
+            assert doc["_id"].startswith(f"blobs/{doc['key'][-64:-62]}/{doc['key']}/")
+            assert (doc["key"], doc.get("batch")) not in found
+            found[doc["key"], doc.get("batch")] = known[doc["_id"]] = self.objects.read(doc["_id"])
+        aside = {doc["_id"] for doc in self.documents("quarantined")}
+        assert {info.key for info in self.objects.list("blobs/")} == known.keys() | aside
+        return found
+
+    def scratch(self) -> int:
+        assert self.documents("uploading") == self.documents("deleting") == []
+        files = len(list(self.folder.iterdir())) if self.folder.exists() else 0
+        return max(files, len(self.made[0]._waiting.items))
+
+    def take_scratch(self) -> None:
+        self.made[0]._waiting.items.clear()
+
+    def damage(self, key: str, data: bytes, batch: str | None = None) -> None:
+        """As somebody does who writes into the bucket by hand."""
+        state = {"state": "live"} if batch is None else {"state": "condemned", "batch": batch}
+        (doc,) = self.docs.find("copies", {"key": key, **state})
+        self.objects.delete([doc["_id"]])
+        self.objects.put(doc["_id"], data, sha256=hashlib.sha256(data).hexdigest())
+
+    def noticed(self, key: str) -> None:
+        if not self.blobs.sealed(key):
+            self.blobs.distrust(key)
+
+    def quarantined(self) -> list[bytes]:
+        return [self.objects.read(doc["_id"]) for doc in self.documents("quarantined")]
+
+
+BLOBS = {
+    "memory": MemoryBlobsWorld,
+    "folder": FolderBlobsWorld,
+    "folder-bare": BareFolderBlobsWorld,
+    "objects": ObjectBlobsWorld,
+}
 
 
 @pytest.fixture(params=BLOBS)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    return BLOBS[request.param](tmp_path)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    world = BLOBS[request.param](tmp_path)
+    yield world
+    world.close()
 
 
 # ---- a folder whose power can be cut -------------------------------------------------------------------------------

@@ -140,7 +140,11 @@ def test_a_reader_keeps_what_it_opened(store):
     with store.again().open(KEY) as stream:
         assert stream.read(4) == DATA[:4]
         store.blobs.settle(condemned(store.blobs), keep=False)
-        assert stream.read() == DATA[4:]
+        if store.readers_keep:
+            assert stream.read() == DATA[4:]
+        else:  # what it has read already, and then the truth
+            with pytest.raises(NotFound):
+                stream.read()
 
 
 def test_publishing_scratch_that_was_taken_is_told_as_revoked(store):
@@ -219,8 +223,11 @@ def test_of_a_copy_of_another_size_the_proof_decides(store, answer):
 
 @pytest.mark.parametrize("data", [b"edited", DATA[::-1], b"", DATA])
 def test_of_an_edited_copy_the_proof_decides(store, data):
+    if data == DATA and not store.rewriting_shows:
+        pytest.skip("an object with the same bytes has the same seal")
     publish(store.blobs)
     store.damage(KEY, data)
+    store.noticed(KEY)
     proof = Proof()
     assert store.again().look(KEY, len(DATA), proof) is (data == DATA)
     assert proof.shown == [data]
@@ -248,6 +255,7 @@ def test_a_resurrected_copy_that_was_edited_is_proven(store):
     publish(store.blobs)
     condemned(store.blobs)
     store.damage(KEY, b"edited", "b1")
+    store.noticed(KEY)
     assert not store.again().look(KEY, len(DATA), Proof())
 
 
@@ -299,7 +307,7 @@ def test_what_is_not_there_is_not_found(store):
 def test_sealed_tells_whether_the_copy_was_edited(store):
     publish(store.blobs)
     assert store.again().sealed(KEY)
-    store.damage(KEY, DATA)
+    store.damage(KEY, DATA[::-1])
     assert not store.again().sealed(KEY)
     condemned(store.blobs)
     assert not store.again().sealed(KEY)
@@ -498,7 +506,7 @@ def test_a_distrusted_copy_is_proven_by_every_look(store):
 def test_trust_renews_the_tamper_mark(store):
     assert not store.blobs.trust(KEY)
     publish(store.blobs)
-    store.damage(KEY, DATA)
+    store.damage(KEY, DATA[::-1])
     assert not store.again().sealed(KEY)
     assert store.again().trust(KEY)
     assert store.again().sealed(KEY)
@@ -542,7 +550,7 @@ def test_space_counts_what_is_there(store):
     condemned(store.blobs, digest(b"second"))
     stage(store.blobs, b"abc")
     publish(store.blobs, b"bad one")
-    store.damage(digest(b"bad one"), b"bad")
+    store.damage(digest(b"bad one"), b"bad two")
     staged = stage(store.blobs, b"bad one")
     store.blobs.secure([staged])
     store.blobs.replace(digest(b"bad one"), staged)
@@ -551,7 +559,7 @@ def test_space_counts_what_is_there(store):
         "live": (2, len(DATA) + 7),
         "condemned": (1, 6),
         "scratch": (1, 3),
-        "quarantine": (1, 3),
+        "quarantine": (1, 7),
     }
 
 

@@ -1,0 +1,161 @@
+"""New copies in an object store: document, bytes, live (SPEC "Remote"), for many at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from dreamlake.blobs import Ready
+from dreamlake.blobs.documents import BATCH, CopyDocs, place
+from dreamlake.blobs.sending import PUT_BYTES, Fenced, Sender, Threads
+from dreamlake.blobs.sweeping import purge
+from dreamlake.blobs.waiting import Item, Waiting
+from dreamlake.errors import ClaimRevoked, Conflict, Unavailable
+from dreamlake.ports import NO_FORK, Ports
+from dreamlake.services.docs import Doc
+from dreamlake.services.objects import Objects
+
+_TRIES = 20  # to become the live copy, while others do, too
+_SENDS = 3  # of a copy that collectors take away while it is uploaded
+
+
+class Publisher:
+    """``Blobs.publish_all`` and ``Blobs.replace``."""
+
+    # Rules that tests switch off to prove that they would notice (SPEC "Mutation switches").
+    DOCUMENT_FIRST = True
+    FENCED = True
+    FRESH_NAMES = True
+
+    def __init__(self, ports: Ports, docs: CopyDocs, objects: Objects, waiting: Waiting, threads: Threads) -> None:
+        self._ports, self._docs, self._objects = ports, docs, objects
+        self._waiting, self._threads = waiting, threads
+        self._sender = Sender(ports, docs, objects, threads)
+        self._active: set[str] = set()  # owners of the uploads that go on in this process
+
+    def publish_all(self, ready: Sequence[Ready], *, aside: bool = False) -> list[bool]:
+        """See the seam. ``aside``: copies that are replaced go to quarantine."""
+        items = [self._waiting.item(one.staged) for one in ready]
+        taken = self._docs.of_keys([one.key for one in ready if not one.replace], ["live"])
+        outcomes = [False] * len(ready)
+        todo = [i for i, one in enumerate(ready) if one.replace or one.key not in taken]
+        for first in range(0, len(todo), BATCH):
+            chunk = todo[first : first + BATCH]
+            docs = {i: self._resumable(ready[i].key, items[i]) for i in chunk}
+            fresh = {i: self._new(ready[i].key, items[i]) for i in chunk if docs[i] is None}
+            if self.DOCUMENT_FIRST:
+                self._docs.insert(list(fresh.values()))
+            jobs: dict[int, Future[bool]] = {}
+            try:
+                for i in chunk:
+                    jobs[i] = self._start(docs[i] or fresh[i], items[i], ready[i].replace, aside)
+                for i, job in jobs.items():
+                    outcomes[i] = job.result()
+            except BaseException as error:
+                for job in jobs.values():
+                    job.cancel()
+                if isinstance(error, Exception):  # nothing goes on after this has returned
+                    for job in jobs.values():
+                        if not job.cancelled():
+                            job.exception()
+                raise
+        for i, item in enumerate(items):
+            if outcomes[i]:
+                item.discard()
+        return outcomes
+
+    def _start(self, doc: Doc, item: Item, replace: bool, aside: bool) -> Future[bool]:
+        with NO_FORK:
+            self._active.add(doc["owner"])
+        if item.size <= PUT_BYTES:
+            return self._threads.small(item.size, lambda: self._publish(doc, item, replace, aside))
+        return self._threads.large(lambda: self._publish(doc, item, replace, aside))
+
+    def _publish(self, doc: Doc, item: Item, replace: bool, aside: bool) -> bool:
+        for _ in range(_SENDS):
+            try:
+                send = self._sender.whole if item.size <= PUT_BYTES else self._sender.in_parts
+                return self._go_live(doc, send(doc, item), replace, aside)
+            except (Fenced, Conflict):
+                self._active.discard(doc["owner"])
+                doc = self._new(doc["key"], item)
+                self._active.add(doc["owner"])
+                self._docs.insert([doc])
+            except Unavailable:
+                raise  # another try, or process, may take it up
+            except Exception:
+                self._drop(doc)
+                raise
+            finally:
+                self._active.discard(doc["owner"])
+        raise ClaimRevoked(f"collectors took {doc['key']} away {_SENDS} times while it was uploaded")
+
+    def _new(self, key: str, item: Item) -> Doc:
+        owner = self._ports.scratch_name("upload")
+        return {
+            "_id": place(key, self._ports.new_id() if self.FRESH_NAMES else "only"),
+            "key": key,
+            "state": "uploading",
+            "off": True,
+            "owner": owner,
+            "at": self._ports.now().timestamp(),
+            "size": item.size,
+            "head": item.head(),
+        }
+
+    def _resumable(self, key: str, item: Item) -> Doc | None:
+        """An upload in parts of the same content whose owner is dead, taken over."""
+        if item.size <= PUT_BYTES:
+            return None
+        fields = ("key", "state", "owner", "at", "size", "head", "upload", "part")
+        for doc in self._docs.of_keys([key], ["uploading"], fields=fields).get(key, []):
+            if doc.get("upload") is None or doc["size"] != item.size or not self._is_over(doc["owner"]):
+                continue
+            unchanged = {"_id": doc["_id"], "state": "uploading", "owner": doc["owner"]}
+            mine = {"owner": self._ports.scratch_name("upload"), "at": self._ports.now().timestamp()}
+            if self._docs.change(unchanged, {**mine, "head": item.head()}):
+                return {**doc, **mine}
+        return None
+
+    def _is_over(self, owner: str) -> bool:
+        me = self._ports.scratch_name("upload").rpartition("-")[0]
+        return self._ports.scratch_is_abandoned(owner) or (owner.startswith(me) and owner not in self._active)
+
+    def _go_live(self, doc: Doc, etag: str, replace: bool, aside: bool) -> bool:
+        """One compare-and-set; refused when a collector has fenced the upload, or another copy is live."""
+        values = {"state": "live", "etag": etag}
+        if not self.DOCUMENT_FIRST:
+            self._docs.insert([doc])
+        where = {"_id": doc["_id"], "state": "uploading", "owner": doc["owner"]}
+        replaced: list[Doc] = []
+        for _ in range(_TRIES):
+            try:
+                if not self._docs.change(where, values, remove=("off", "owner", "at", "upload", "part")):
+                    if self.FENCED:
+                        raise Fenced
+                    self._docs.insert([{**doc, **values}])
+                    self._docs.change({"_id": doc["_id"]}, values, remove=("off",))
+                self._retire(replaced, aside)
+                return True
+            except Conflict:
+                if not replace:
+                    self._drop(doc)
+                    return False
+            for rival in self._docs.of_keys([doc["key"]], ["live"]).get(doc["key"], []):
+                batch = f"{self._ports.now():%Y%m%dT%H%M%SZ}-{self._ports.new_id()}"
+                hidden = {"state": "condemned", "batch": batch, "off": True}
+                if self._docs.change({"_id": rival["_id"], "state": "live"}, hidden, again=False):
+                    replaced.append({**rival, **hidden})
+        raise ClaimRevoked(f"{doc['key']} was published by others {_TRIES} times in a row")
+
+    def _retire(self, replaced: Sequence[Doc], aside: bool) -> None:
+        """Copies that were hidden in favour of a live one. Whoever dies before this leaves them to collectors."""
+        for doc in replaced:
+            hidden = {"_id": doc["_id"], "state": "condemned", "batch": doc["batch"]}
+            if self._docs.change(hidden, {"state": "quarantined" if aside else "deleting"}) and not aside:
+                purge(self._docs, self._objects, [doc])
+
+    def _drop(self, doc: Doc) -> None:
+        """Give up a copy of one's own that never was live."""
+        if self._docs.change({"_id": doc["_id"], "state": "uploading", "owner": doc["owner"]}, {"state": "deleting"}):
+            purge(self._docs, self._objects, [doc])
