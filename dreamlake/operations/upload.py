@@ -70,3 +70,26 @@ def upload_file(
         return made
     finally:
         plain.discard()
+
+
+def upload_together(
+    store: Store, session: SessionKey, sources: Sequence[tuple[str, bytes | BinaryIO, Attributes]]
+) -> list[Version]:
+    """Store several files, each (path, content, attributes), in one record: all or none. Paths must differ."""
+    view = store.catalog.view(session)
+    refused = view.refusal([{"op": "put", "path": key} for key, _, _ in sources])
+    if refused is not None:
+        raise refused
+    take_one, plains = Taker(store, view, store.encoding, None), list[Plain]()
+    try:
+        for key, source, _ in sources:
+            plains.append(take_one.from_memory(source, key))
+        secure(store, plains)
+        pairs = zip(sources, plains, strict=True)
+        entries = [put_entry(store, key, plain, attributes) for (key, _, attributes), plain in pairs]
+        shown = {plain.digest: key for (key, _, _), plain in zip(sources, plains, strict=True)}
+        made = commit(store, session, entries, plains, shown=lambda plain: shown[plain.digest])
+        return [version for version in made if version is not None]
+    finally:
+        for plain in plains:
+            plain.discard()

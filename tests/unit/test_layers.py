@@ -49,13 +49,15 @@ FORBIDDEN_CALLS = frozenset(["eval", "exec", "compile", "__import__"])
 # file -> what it may do itself. ``ports.py`` is the one home of durable calls. ``checkpoint.py``: Python 3.10 cannot
 # serialize a database in memory, so it is built in a temporary file outside the lake and read back. ``savers.py``:
 # large tensors spill into an anonymous temporary file that nobody can name and that ends with the call;
-# ``background.py``: so does a large stream that waits for its turn. ``integrations``: what a library can write to or
-# read from a named file only, in a temporary folder that ends with the call.
+# ``background.py`` and ``fsspec_writing.py``: so does a large stream that waits for its turn, or for its end.
+# ``integrations``: what a library can write to or read from a named file only, in a temporary folder that ends with
+# the call.
 DURABLE_EXCEPTIONS = {
     "ports.py": ("",),
     "catalog/checkpoint.py": ("import tempfile", "os.unlink"),
     "savers.py": ("import tempfile",),
     "background.py": ("import tempfile",),
+    "integrations/fsspec_writing.py": ("import tempfile",),
     "integrations/torch.py": ("import tempfile",),
     "integrations/lightning.py": ("import tempfile",),
     "integrations/keras.py": ("import tempfile",),
