@@ -118,14 +118,10 @@ def find_meta(docs: Docs) -> Doc | None:
 
 def indexes() -> tuple[Index, ...]:
     """All indexes that a remote lake needs."""
+    from dreamlake.blobs.documents import INDEXES as COPY_INDEXES
     from dreamlake.catalog.documents import INDEXES as CATALOG_INDEXES
 
-    found = [*CATALOG_INDEXES, *JOURNAL_INDEXES]
-    with contextlib.suppress(ImportError):
-        from dreamlake.blobs.objects import INDEXES as COPY_INDEXES
-
-        found += COPY_INDEXES
-    return tuple(found)
+    return (*CATALOG_INDEXES, *COPY_INDEXES, *JOURNAL_INDEXES)
 
 
 def blobs_of(address: RemoteAddress, meta: Doc | None) -> S3Settings | str:

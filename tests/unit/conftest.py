@@ -7,10 +7,17 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from remote_world import FOLDER_ONLY, MODULES, RemoteWorld
 
 _MEMORY = "/dev/shm"
+
+
+def _memory() -> str | None:
+    roomy = os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > 512 << 20  # containers often have 64 MiB
+    return _MEMORY if roomy else None
 
 
 @pytest.fixture
@@ -19,10 +26,28 @@ def memory_path() -> Iterator[Path]:
 
     For tests about what happens, not about what the disk does; they run several times faster.
     """
-    roomy = os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > 512 << 20  # containers often have 64 MiB
-    where = _MEMORY if roomy else None
-    path = Path(tempfile.mkdtemp(prefix="dreamlake-test-", dir=where))
+    path = Path(tempfile.mkdtemp(prefix="dreamlake-test-", dir=_memory()))
     try:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The tests of the public API run on a folder and on a remote lake."""
+    if metafunc.module.__name__.rpartition(".")[2] in MODULES and metafunc.function.__name__ not in FOLDER_ONLY:
+        metafunc.parametrize("lake_world", ["folder", "remote"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def lake_world(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Where the lakes of a test are: in the folders it names, or in a database and a bucket instead of each."""
+    if getattr(request, "param", "folder") == "folder":
+        yield None
+        return
+    cache = Path(tempfile.mkdtemp(prefix="dreamlake-cache-", dir=_memory()))
+    try:
+        with pytest.MonkeyPatch.context() as patch:  # its own: a test may undo those of ``monkeypatch``
+            yield RemoteWorld(patch, cache, request.module)
+    finally:
+        shutil.rmtree(cache, ignore_errors=True)

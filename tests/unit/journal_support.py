@@ -1,12 +1,28 @@
-"""What the tests of parameters, logs and tracks share: a clock that moves, and a guard like a session's."""
+"""What the tests of parameters, logs and tracks share: journals, a clock that moves, and a guard like a session's."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from fakes.docs import MemoryDocs
 
 from dreamlake.errors import StateError
+from dreamlake.journal import Journal
+from dreamlake.journal.documents import DocumentJournal
+from dreamlake.journal.folder import FolderJournal
+from dreamlake.journal.memory import MemoryJournal
+from dreamlake.ports import Ports
 
 NOON = datetime(2025, 1, 31, 12, tzinfo=timezone.utc)
+
+
+JOURNALS: dict[str, Callable[[Path], Journal]] = {
+    "folder": lambda folder: FolderJournal(Ports(), str(folder)),
+    "memory": lambda folder: MemoryJournal(),
+    "documents": lambda folder: DocumentJournal(Ports(), MemoryDocs(), "5e55"),
+}
 
 
 class Clock:

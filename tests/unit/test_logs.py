@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from journal_support import NOON, Clock, Guard
+from journal_support import JOURNALS, NOON, Clock, Guard
 
 from dreamlake import values
 from dreamlake.errors import Corrupt, InvalidInput, InvalidType
@@ -24,9 +24,9 @@ def folder(tmp_path):
     return tmp_path / "w" / "s"
 
 
-@pytest.fixture(params=["folder", "memory"])
+@pytest.fixture(params=JOURNALS)
 def logs(request, folder):
-    journal = FolderJournal(Ports(), str(folder)) if request.param == "folder" else MemoryJournal()
+    journal = JOURNALS[request.param](folder)
     yield Logs(journal, Guard(), Ports(now=Clock()))
     journal.close()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from journal_support import Clock, Guard
+from journal_support import JOURNALS, Clock, Guard
 
 from dreamlake import values
 from dreamlake.errors import Conflict, Corrupt, InvalidInput, InvalidType
@@ -24,9 +24,9 @@ def folder(tmp_path):
     return tmp_path / "w" / "s"
 
 
-@pytest.fixture(params=["folder", "memory"])
+@pytest.fixture(params=JOURNALS)
 def parameters(request, folder):
-    journal = FolderJournal(Ports(), str(folder)) if request.param == "folder" else MemoryJournal()
+    journal = JOURNALS[request.param](folder)
     return Parameters(journal, Guard(), Ports(now=Clock()))
 
 

@@ -8,7 +8,7 @@ import os
 
 import numpy as np
 import pytest
-from journal_support import Clock, Guard
+from journal_support import JOURNALS, Clock, Guard
 
 from dreamlake import tracks as tracks_module
 from dreamlake import values
@@ -24,9 +24,9 @@ def folder(tmp_path):
     return tmp_path / "w" / "s"
 
 
-@pytest.fixture(params=["folder", "memory"])
+@pytest.fixture(params=JOURNALS)
 def tracks(request, folder):
-    journal = FolderJournal(Ports(), str(folder)) if request.param == "folder" else MemoryJournal()
+    journal = JOURNALS[request.param](folder)
     yield Tracks(journal, Guard(), Ports(now=Clock()))
     journal.close()
 

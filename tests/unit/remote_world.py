@@ -1,0 +1,99 @@
+"""The tests of the public API, run on a remote lake: they say ``local_path=...``, and get a database and a bucket.
+
+A folder stands for the remote lake of that name. What looks behind the store's back (``stored``, ``scratch``,
+``records``) looks into the fakes instead; tests that look at the files of a folder lake are listed here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from fakes.remote import FakeServers
+
+from dreamlake import lake, session
+from dreamlake.location import RemoteAddress, locate, location_of
+from dreamlake.services.s3_calling import S3Settings
+
+MODULES = frozenset({"test_files_upload", "test_files_read", "test_files_tree", "test_files_retention"})
+MODULES |= {"test_session", "test_legacy", "test_savers"}
+
+# What only a folder has: files that people see, rights and disks, names that file systems confuse, other processes.
+_FOLDER_ONLY = {
+    "damage to stored files, and rights on them; conformance/test_blobs_objects.py damages objects": """
+    test_damaged_content_never_reaches_the_user test_broken_mark_is_noticed_before_the_first_byte
+    test_touched_but_whole_copy_is_read test_lost_content_names_the_file_and_the_rest_stays_readable
+    test_uploading_again_heals test_copy_of_content_that_is_gone test_restore_of_content_that_is_gone
+    test_reading_needs_no_right_to_write test_reading_without_session_json_needs_no_right_to_write
+    test_destination_without_permission test_file_that_may_not_be_read
+    """,
+    "disks that fill up; what a remote does then is in integration/": """
+    test_full_disk_at_every_step test_interrupted_at_every_step test_a_really_full_disk
+    test_full_disk_at_every_step_of_opening test_full_disk_while_resuming_and_closing_is_no_obstacle_to_reading
+    """,
+    "session.json, session folders, checkpoints, and names that file systems confuse": """
+    test_session_json test_session_json_is_strict_json test_session_json_is_only_a_view
+    test_resuming_without_news_costs_no_record
+    test_nonfinite_values_survive_and_the_manifest_stays_strict test_removed_session_folder_costs_what_was_in_it_only
+    test_something_in_the_way test_location_that_is_a_file test_a_lake_may_be_anywhere test_the_lake_itself_is_refused
+    test_names_that_differ_in_case_or_form_do_not_damage_each_other test_name_that_looks_like_a_way_out
+    test_good_names_work_whatever_they_are test_protected_session_refuses_every_write_and_stays_readable
+    test_protection_cannot_be_taken_back test_name_and_workspace_by_position_or_keyword
+    test_everything_survives_reopening_and_a_checkpoint test_interrupted_download_leaves_nothing
+    """,
+    "other processes: the fakes are in this one; real servers have them in integration/": """
+    test_killed_process_loses_nothing test_fork_in_the_middle test_processes_that_create_one_lake_at_once
+    """,
+}
+FOLDER_ONLY = frozenset(name for names in _FOLDER_ONLY.values() for name in names.split())
+
+
+class RemoteWorld(FakeServers):
+    """Takes every folder for a remote lake."""
+
+    def __init__(self, monkeypatch: Any, cache: Path, module: Any) -> None:
+        super().__init__()
+        self._cache = cache
+        self.install(monkeypatch)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+        monkeypatch.setattr(session, "locate", lambda *args, **named: self.moved(locate(*args, **named)))
+        monkeypatch.setattr(lake, "location_of", lambda *args, **named: self.moved(location_of(*args, **named)))
+        for helper in (self.stored, self.scratch, self.records):
+            if hasattr(module, helper.__name__):
+                monkeypatch.setattr(module, helper.__name__, helper)
+
+    def moved(self, place: str | RemoteAddress) -> RemoteAddress:
+        if isinstance(place, RemoteAddress):
+            return place
+        name = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        return RemoteAddress(f"mongodb://fake/{name}", S3Settings(f"bucket-{name}"), "ana")
+
+    def _lake(self, root: Path) -> tuple[Any, Any]:
+        address = self.moved(str(root))
+        assert isinstance(address.blobs, S3Settings)
+        return self.docs(address.mongodb), self.objects(address.blobs)
+
+    def stored(self, root: Path) -> list[Path]:
+        """All stored copies of a lake, as files that show what is in the bucket."""
+        shown = []
+        for key, held in self._lake(root)[1].held.items():
+            if key.startswith("blobs/"):
+                path = self._cache / "shown" / key.split("/")[2]
+                path.parent.mkdir(exist_ok=True)
+                if not path.exists() or path.read_bytes() != held.data:
+                    path.write_bytes(held.data)
+                shown.append(path)
+        return sorted(shown)
+
+    def records(self, root: Path) -> int:
+        """How many records all sessions have together."""
+        return self._lake(root)[0].count("records", {"state": "committed"})
+
+    def scratch(self, root: Path) -> list[str]:
+        """What is left in the places where a lake prepares things: must be empty when nothing is under way."""
+        docs, objects = self._lake(root)
+        claims = [f"claim {doc['_id']}" for doc in docs.find("records", {"open": True})]
+        copies = [f"copy {doc['_id']}" for doc in docs.find("copies", {"state": {"$in": ["uploading", "deleting"]}})]
+        pieces = [str(path) for path in self._cache.rglob("tmp/*")]
+        return claims + copies + [str(upload) for upload in objects.uploads()] + pieces
