@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -93,10 +94,8 @@ class Connections:
 
     def close(self) -> None:
         state, self._state = self._state, None
-        if state is not None and state.pid == os.getpid():
-            state.client.close()
-        elif state is not None:
-            _left_behind.append(state)
+        if state is not None:
+            _close(state)
 
     def _concerned(self, client: Any) -> Any:
         from pymongo import ReadPreference, WriteConcern
@@ -121,6 +120,7 @@ class Connections:
                     _left_behind.append(state)
                     fresh.cluster_time, fresh.operation_time = state.cluster_time, state.operation_time
                 state = self._state = fresh
+                weakref.finalize(self, _close, fresh)  # whoever forgets to close a lake is not told so by pymongo
         return state
 
     def _new_client(self) -> Any:
@@ -134,6 +134,13 @@ class Connections:
             return (self._connect or pymongo.MongoClient)(self.url, retryWrites=True, connect=False, **options)
         except Exception as error:
             raise refused(error, self.url) from None  # the error itself may quote the password
+
+
+def _close(state: _Client) -> None:
+    if state.pid == os.getpid():
+        state.client.close()
+    else:
+        _left_behind.append(state)
 
 
 def _learn(state: _Client, session: ClientSession) -> None:

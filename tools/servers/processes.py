@@ -58,16 +58,19 @@ class Server:
             )
 
     def wait(self) -> None:
+        """Until it answers. Raises ``RuntimeError`` when it does not, or has ended."""
         script, python = Path(__file__).with_name("ready.py"), binaries() / "python"
-        done = subprocess.run(
-            [python, "-I", script, str(READY_S), self.kind, *self.arguments()],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
+        command = [str(python), "-I", str(script), str(READY_S), self.kind, *self.arguments()]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as waiting:
+            assert self._process is not None and waiting.stderr is not None, "not begun"
+            while waiting.poll() is None:
+                if self._process.poll() is not None:
+                    waiting.kill()
+                time.sleep(0.02)
+            said = waiting.stderr.read()
+        if waiting.returncode != 0:
             self.kill()
-            raise RuntimeError(f"{self.kind} server: {done.stderr}{self.log()[-2000:]}")
+            raise RuntimeError(f"the {self.kind} server did not come up: {said}{self.log()[-2000:]}")
 
     def log(self) -> str:
         return (self.folder / "log.txt").read_text(errors="replace")
@@ -117,6 +120,10 @@ class MongoServer(Server):
 
     def database(self, name: str, userinfo: str = "") -> str:
         return f"mongodb://{userinfo}{HOST}:{self.port}/{name}?directConnection=true"
+
+    def ask_for_users(self) -> None:
+        """From the next start on: only users that were created before may come in."""
+        self._options.append("--auth")
 
     def command(self) -> Sequence[str]:
         place = ["--host", HOST, "--port", str(self.port), "--storage-path", str(self.folder / "data")]

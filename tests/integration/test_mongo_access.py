@@ -1,0 +1,94 @@
+"""Users of a database that asks who they are: the rights of docs/administration.md are enough, and less is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conformance.test_catalog import KEY, put
+
+from dreamlake.catalog.documents import INDEXES, DocumentCatalog
+from dreamlake.errors import AccessDenied, LakeError, Unavailable
+from dreamlake.ports import Ports
+from dreamlake.services.mongo import MongoDocs
+from tools.servers.processes import MongoServer
+
+PASSWORD = "s3cret:p@ss"
+QUOTED = "s3cret%3Ap%40ss"
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoServer]:
+    """A server with a user who may use the database ``lake``, and one who may only read it."""
+    from pymongo import MongoClient
+
+    folder: Path = tmp_path_factory.mktemp("guarded")
+    server = MongoServer(folder, durable=True)
+    with server, MongoClient(server.url) as client:
+        for user, role in (("ann", "readWrite"), ("guest", "read")):
+            client["lake"].command("createUser", user, pwd=PASSWORD, roles=[{"role": role, "db": "lake"}])
+        client["lake"]["c"].insert_one({"_id": 1})
+    server.ask_for_users()
+    with server:
+        yield server
+
+
+def docs_for(server: MongoServer, user: str, password: str = QUOTED) -> MongoDocs:
+    return MongoDocs(server.database("lake", f"{user}:{password}@") + "&authSource=lake")
+
+
+def test_the_documented_rights_are_enough(guarded):
+    docs = docs_for(guarded, "ann")
+    docs.ensure(INDEXES)
+    catalog = DocumentCatalog(Ports(), docs)
+    claim = catalog.claim(KEY, [], [put("/a", "a1")])
+    assert catalog.commit(claim).number == 1
+    assert catalog.revoke(catalog.claim(KEY, [], [put("/b", "b1")]).token)
+    assert catalog.sessions() == [KEY]
+    docs.close()
+
+
+@pytest.mark.parametrize(("user", "password"), [("nobody", QUOTED), ("ann", "wr%40ng%2F")])
+def test_wrong_credentials_are_told_at_once_and_without_a_password(guarded, user, password):
+    docs = docs_for(guarded, user, password)
+    begun = time.monotonic()
+    for call in (lambda: docs.count("c", {}), lambda: docs.insert("c", [{"_id": 2}])):
+        with pytest.raises(AccessDenied, match=f"127.0.0.1:{guarded.port}/lake refuses these credentials") as caught:
+            call()
+        for secret in (PASSWORD, QUOTED, "wr@ng/", password):
+            assert secret not in str(caught.value)
+    assert time.monotonic() - begun < 10
+    docs.close()
+
+
+def test_a_url_without_a_user_is_refused(guarded):
+    docs = MongoDocs(guarded.database("lake"))
+    with pytest.raises(AccessDenied):
+        docs.count("c", {})
+    docs.close()
+
+
+def test_who_may_only_read_reads_and_is_told_that_he_may_not_write(guarded):
+    docs = docs_for(guarded, "guest")
+    assert docs.count("c", {}) == 1
+    for change in (
+        lambda: docs.insert("c", [{"_id": 2}]),
+        lambda: docs.update("c", {"_id": 1}, {"$set": {"x": 1}}),
+        lambda: docs.delete("c", {"_id": 1}),
+    ):
+        with pytest.raises(AccessDenied):
+            change()
+    assert list(docs.find("c", {})) == [{"_id": 1}]
+    docs.close()
+
+
+def test_nobody_at_home_is_no_matter_of_credentials(tmp_path):
+    port = MongoServer(tmp_path).port  # never started
+    docs = MongoDocs(f"mongodb://ann:{QUOTED}@127.0.0.1:{port}/lake?serverSelectionTimeoutMS=300&directConnection=true")
+    with pytest.raises(Unavailable, match="cannot be reached") as caught:
+        docs.count("c", {})
+    assert QUOTED not in str(caught.value)
+    assert isinstance(caught.value, LakeError)
+    docs.close()
