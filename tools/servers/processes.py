@@ -54,8 +54,9 @@ class Server:
         command = [sys.executable, "-I", "-S", tied, str(os.getpid()), *self.command()]
         with open(self.folder / "log.txt", "ab") as log:
             self._process = subprocess.Popen(
-                command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+                command, cwd=self.folder, env={**os.environ, "TMPDIR": str(self.folder)},
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
 
     def wait(self) -> None:
         """Until it answers. Raises ``RuntimeError`` when it does not, or has ended."""
@@ -156,18 +157,20 @@ class S3Server(Server):
             f"-master.port={self._master}", f"-volume.port={self._volume}", f"-filer.port={self._filer}",
             f"-s3.port={self.port}", "-s3.port.iceberg=0", "-s3.port.lance=0",
         ]  # fmt: skip
-        place = [
-            f"-dir={self.folder / 'data'}",
-            f"-ip={HOST}",
-            f"-ip.bind={HOST}",
-            "-s3",
-            f"-s3.config={self.folder / 's3.json'}",
-        ]
+        place = [f"-dir={self.folder / 'data'}", f"-ip={HOST}", f"-ip.bind={HOST}", "-s3"]
+        place += [f"-s3.config={self.folder / 's3.json'}"]
+        place += ["-filer.localSocket=filer.sock", "-s3.localSocket=s3.sock"]  # relative: the length of one is limited
         limits = ["-master.volumeSizeLimitMB=256", "-volume.max=40", "-master.telemetry=false"]
         return [str(binaries() / "weed"), "server", *place, *ports, *limits]
 
     def arguments(self) -> Sequence[str]:
         return [self.endpoint, ACCESS_KEY, SECRET_KEY, BUCKET]
+
+    def kill(self) -> None:
+        super().kill()
+        ports = {"master": self._master, "volume": self._volume, "filer": self._filer, "s3": self.port}
+        for name, port in ports.items():  # no option puts these elsewhere
+            Path(f"/tmp/seaweedfs-{name}-grpc-{port + GRPC_OFFSET}.sock").unlink(missing_ok=True)
 
 
 def free_ports(count: int) -> list[int]:
