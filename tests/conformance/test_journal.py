@@ -21,6 +21,8 @@ from dreamlake.journal.documents import INDEXES, DocumentJournal
 from dreamlake.journal.folder import FolderJournal
 from dreamlake.journal.memory import MemoryJournal
 from dreamlake.ports import Ports
+from dreamlake.services.docs import Docs
+from dreamlake.services.mongo import MongoDocs
 
 LOSS = TRACKS + "train/loss"
 
@@ -50,8 +52,8 @@ class MemoryWorld:
 
 
 class DocumentsWorld:
-    def __init__(self, tmp_path: Path) -> None:
-        self.docs: Any = MemoryDocs()
+    def __init__(self, docs: Docs) -> None:
+        self.docs = docs
         self.docs.ensure(INDEXES)
         self.journal = self.again()
 
@@ -59,18 +61,20 @@ class DocumentsWorld:
         return DocumentJournal(Ports(), self.docs, "5e55")
 
     def document(self, name: str) -> Any:
-        found = self.docs.tables.get("journals", {}).get(f"5e55/{name}")
+        found = next(self.docs.find("journals", {"_id": f"5e55/{name}"}), None)
         return None if found is None else strict(self._text(found))
 
     def rows(self, stream: str) -> list[Any]:
-        chunks = sorted(self.docs.tables.get("chunks", {}).values(), key=lambda chunk: chunk["first"])
-        lines = [line for chunk in chunks if chunk["stream"] == stream for line in self._text(chunk).split("\n")[:-1]]
+        chunks = sorted(self.docs.find("chunks", {"stream": stream}), key=lambda chunk: chunk["first"])
+        lines = [line for chunk in chunks for line in self._text(chunk).split("\n")[:-1]]
         return [{number_key(stream): number, **strict(line)} for number, line in enumerate(lines)]
 
     def _text(self, found: dict[str, Any]) -> str:
-        pieces = self.docs.tables.get("journal_pieces", {})
-        names = [f"{found['writer']}/{number}" for number in range(len(found.get("pieces", ())))]
-        return found["text"] if "text" in found else "".join(pieces[name]["text"] for name in names)
+        if "text" in found:
+            return str(found["text"])
+        names = [f"{found['writer']}/{number}" for number in range(len(found["pieces"]))]
+        pieces = {piece["_id"]: piece["text"] for piece in self.docs.find("journal_pieces", {"_id": {"$in": names}})}
+        return "".join(pieces[name] for name in names)
 
 
 class FolderWorld:
@@ -90,11 +94,18 @@ class FolderWorld:
         return [strict(line) for line in file.read_text("utf-8").split("\n")[:-1]] if file.exists() else []
 
 
-@pytest.fixture(params=[MemoryWorld, FolderWorld, DocumentsWorld])
+@pytest.fixture(params=["memory", "folder", "documents", "mongo"])
 def world(request: pytest.FixtureRequest, tmp_path: Path):
-    world = request.param(tmp_path)
+    docs: Docs | None = None
+    if request.param in ("memory", "folder"):
+        world: Any = {"memory": MemoryWorld, "folder": FolderWorld}[request.param](tmp_path)
+    else:
+        docs = MemoryDocs() if request.param == "documents" else MongoDocs(request.getfixturevalue("mongo_url"))
+        world = DocumentsWorld(docs)
     yield world
     world.journal.close()
+    if docs is not None:
+        docs.close()
 
 
 # ---- documents -------------------------------------------------------------------------------------------------------

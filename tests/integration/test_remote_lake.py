@@ -216,9 +216,7 @@ def test_what_is_wrong_is_said_in_a_sentence(place, tmp_path):
         open_lake(wrong_key)
     assert "wrong" not in str(caught.value)
     assert {check.name for check in examine(wrong_key) if check.state == FAILED} == {"store ids", "bucket"}
-    with pytest.raises(
-        Unavailable, match="there is no bucket for s3://no-such-bucket.*; create it, or correct the name"
-    ):
+    with pytest.raises(Unavailable, match=r"there is no bucket for s3://no-such-bucket.*; create it"):
         open_lake({**place, "s3": {**place["s3"], "bucket": "no-such-bucket"}})
     other = place["mongodb"].replace("/test-", "/test-other-")
     with pytest.raises(UnsupportedFormat, match="holds the blobs of another lake"):
