@@ -80,10 +80,13 @@ def test_mutation_switch_exists_and_is_on(row: list[str]) -> None:
     assert found(row[0]) is True
 
 
+CLASSES = ("catalog.folder.FolderCatalog", "catalog.documents.DocumentCatalog", "blobs.folder.FolderBlobs")
+
+
 def test_every_mutation_switch_is_listed() -> None:
     listed = {row[0].strip("`").rpartition(".")[2] for row in rows("Mutation switches")}
     homes = [import_module(f"dreamlake.{name}") for name in ("operations.commit", "operations.collect")]
-    for home in [*homes, found("catalog.folder.FolderCatalog"), found("blobs.folder.FolderBlobs")]:
+    for home in [*homes, *map(found, CLASSES)]:
         assert {name for name, value in vars(home).items() if value is True and name.isupper()} <= listed
 
 

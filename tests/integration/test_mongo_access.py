@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conformance.test_catalog import KEY, put
@@ -12,6 +14,7 @@ from conformance.test_catalog import KEY, put
 from dreamlake.catalog.documents import INDEXES, DocumentCatalog
 from dreamlake.errors import AccessDenied, LakeError, Unavailable
 from dreamlake.ports import Ports
+from dreamlake.services.docs import Index
 from dreamlake.services.mongo import MongoDocs
 from tools.servers.processes import MongoServer
 
@@ -21,18 +24,31 @@ QUOTED = "s3cret%3Ap%40ss"
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoServer]:
-    """A server with a user who may use the database ``lake``, and one who may only read it."""
+    """A server with users of the database ``lake``: the documented role, less ``createIndex``, reading only."""
     from pymongo import MongoClient
 
     folder: Path = tmp_path_factory.mktemp("guarded")
     server = MongoServer(folder, durable=True)
     with server, MongoClient(server.url) as client:
-        for user, role in (("ann", "readWrite"), ("guest", "read")):
-            client["lake"].command("createUser", user, pwd=PASSWORD, roles=[{"role": role, "db": "lake"}])
+        role = documented_role()
+        (privilege,) = role["privileges"]
+        fewer = [action for action in privilege["actions"] if action != "createIndex"]
+        client["lake"].command(role)
+        client["lake"].command({**role, "createRole": "fewer", "privileges": [{**privilege, "actions": fewer}]})
+        for user, name in (("ann", "dreamlake"), ("bob", "fewer"), ("guest", "read")):
+            client["lake"].command("createUser", user, pwd=PASSWORD, roles=[{"role": name, "db": "lake"}])
         client["lake"]["c"].insert_one({"_id": 1})
     server.ask_for_users()
     with server:
         yield server
+
+
+def documented_role() -> dict[str, Any]:
+    """The first block of JSON in docs/administration.md."""
+    text = (Path(__file__).parents[2] / "docs" / "administration.md").read_text("utf-8")
+    role = json.loads(text.partition("```json\n")[2].partition("```")[0])
+    assert "createRole" in role
+    return dict(role)
 
 
 def docs_for(server: MongoServer, user: str, password: str = QUOTED) -> MongoDocs:
@@ -47,6 +63,12 @@ def test_the_documented_rights_are_enough(guarded):
     assert catalog.commit(claim).number == 1
     assert catalog.revoke(catalog.claim(KEY, [], [put("/b", "b1")]).token)
     assert catalog.sessions() == [KEY]
+    docs.close()
+    docs = docs_for(guarded, "bob")  # the indexes are there: who may not make them can work all the same
+    docs.ensure(INDEXES)
+    assert docs.update("records", {"_id": claim.token}, {"$set": {"at": 1.0}})
+    with pytest.raises(AccessDenied):
+        docs.ensure([Index("records", (("at", 1),))])
     docs.close()
 
 
