@@ -2,22 +2,32 @@
 
 A hit on a recipe is no hit on its parts, nor a hit on a difference one on its base: all of them are looked at, every
 time, and each is resurrected if a collector has condemned it. The answer names all these blobs, because a claim has
-to name everything that a reference relies on (R1).
+to name everything that a reference relies on (R1). Many are looked at together, level by level: files, recipes, parts,
+their bases, the bases of those.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import struct
+from collections.abc import Iterable, Sequence
 from typing import BinaryIO
 
-from dreamlake.blobs import Blobs
+from dreamlake.blobs import Blobs, Proof, Wanted
 from dreamlake.content import codecs, frame, reading, recipe
-from dreamlake.content.assembled import MAX_RECIPE_BYTES, part_needs, read_recipe, recipe_key, stored_part
+from dreamlake.content.assembled import (
+    MAX_RECIPE_BYTES,
+    _needs_of,
+    part_needs,
+    read_recipe,
+    recipe_key,
+    stored_part,
+)
 from dreamlake.content.chunking import MIN_FILE
 from dreamlake.errors import Corrupt, NotFound
 
-_UNKNOWN_SIZE = -1  # of a stored form: then the proof decides
+Content = tuple[str, int]  # digest, or key of a part, and plain bytes
+_HEADER_SIZE = struct.Struct("<32xI")  # of a frame
 
 
 def rely(blobs: Blobs, digest: str, size: int, *, resurrect: bool = True) -> list[str] | None:
@@ -26,16 +36,49 @@ def rely(blobs: Blobs, digest: str, size: int, *, resurrect: bool = True) -> lis
     Args:
         resurrect: also bring back what a collector has condemned.
     """
-    if blobs.look(digest, size, reading.proof(digest), resurrect=resurrect):
-        return [digest]
-    if size < MIN_FILE:
-        return None  # never stored as a recipe
-    return rely_on_recipe(blobs, digest, size, resurrect=resurrect)
+    return rely_all(blobs, [(digest, size)], resurrect=resurrect)[0]
+
+
+def rely_all(blobs: Blobs, contents: Sequence[Content], *, resurrect: bool = True) -> list[list[str] | None]:
+    """``rely`` on many."""
+    wanted = [Wanted(digest, size, reading.proof(digest)) for digest, size in contents]
+    hits = blobs.look_all(wanted, resurrect=resurrect)
+    found = [[digest] if hit else None for (digest, _), hit in zip(contents, hits, strict=True)]
+    coded = [i for i, content in enumerate(contents) if found[i] is None and content[1] >= MIN_FILE]
+    if coded:  # smaller ones are never stored as recipes
+        forms = rely_on_recipes(blobs, [contents[i] for i in coded], resurrect=resurrect)
+        for i, form in zip(coded, forms, strict=True):
+            found[i] = form
+    return found
 
 
 def rely_on_recipe(blobs: Blobs, digest: str, size: int, *, resurrect: bool = True) -> list[str] | None:
     """Like ``rely``, but a whole copy does not count."""
+    return rely_on_recipes(blobs, [(digest, size)], resurrect=resurrect)[0]
 
+
+def rely_on_recipes(blobs: Blobs, contents: Sequence[Content], *, resurrect: bool = True) -> list[list[str] | None]:
+    """``rely_on_recipe`` for many."""
+    wanted = [Wanted(recipe_key(digest), None, _recipe_proof(digest, size)) for digest, size in contents]
+    parts: list[list[Content] | None] = []
+    for (digest, size), hit in zip(contents, blobs.look_all(wanted, resurrect=resurrect), strict=True):
+        try:
+            parts.append([(p.key, p.size) for p in read_recipe(blobs, digest, size).parts] if hit else None)
+        except (NotFound, Corrupt):
+            parts.append(None)
+    chains = rely_on_parts(blobs, [part for listed in parts for part in listed or ()], resurrect=resurrect)
+    found: list[list[str] | None] = []
+    for (digest, _), listed in zip(contents, parts, strict=True):
+        needed = None if listed is None else [chains[part] for part in listed]
+        if needed is None or None in needed:
+            found.append(None)
+        else:
+            keys = [key for chain in needed for key in chain or ()]
+            found.append(list(dict.fromkeys([digest, recipe_key(digest), *keys])))
+    return found
+
+
+def _recipe_proof(digest: str, size: int) -> Proof:
     def prove(stream: BinaryIO) -> bool:
         try:
             found = recipe.decode(frame.read_up_to(stream, MAX_RECIPE_BYTES))
@@ -43,59 +86,90 @@ def rely_on_recipe(blobs: Blobs, digest: str, size: int, *, resurrect: bool = Tr
             return False
         return found.sha256 == digest and found.size == size
 
-    key = recipe_key(digest)
-    if not blobs.look(key, _UNKNOWN_SIZE, prove, resurrect=resurrect):
-        return None
-    try:
-        parts = read_recipe(blobs, digest, size).parts
-    except (NotFound, Corrupt):
-        return None
-    keys = {digest: None, key: None}
-    for part in parts:
-        chain = rely_on_part(blobs, part.key, part.size, resurrect=resurrect)
-        if chain is None:
-            return None
-        keys.update(dict.fromkeys(chain))
-    return list(keys)
+    return prove
 
 
 def rely_on_part(blobs: Blobs, key: str, size: int, *, resurrect: bool = True) -> list[str] | None:
     """A part and every part that decoding it needs, each looked at; None if one is missing or too many are needed."""
+    return rely_on_parts(blobs, [(key, size)], resurrect=resurrect)[key, size]
+
+
+def rely_on_parts(blobs: Blobs, parts: Iterable[Content], *, resurrect: bool = True) -> dict[Content, list[str] | None]:
+    """``rely_on_part`` for many."""
+    asked = list(dict.fromkeys(parts))
+    needs: dict[Content, list[Content] | None] = {}  # None: not there
+    level = asked
+    for _ in range(codecs.MAX_DEPTH + 1):
+        if not level:
+            break
+        wanted = [Wanted(key, None, _part_proof(blobs, key, size), _part_check(size)) for key, size in level]
+        hits = blobs.look_all(wanted, resurrect=resurrect)
+        needs.update(dict.fromkeys(level))
+        there = [part for part, hit in zip(level, hits, strict=True) if hit]
+        needs.update(zip(there, parts_needs(blobs, [key for key, _ in there]), strict=True))
+        level = list(dict.fromkeys(need for part in there for need in needs[part] or () if need not in needs))
+    return {part: _chain(needs, part) for part in asked}
+
+
+def _chain(needs: dict[Content, list[Content] | None], part: Content) -> list[str] | None:
+    """A part, after all that it needs; None if something is missing."""
     found: dict[str, None] = {}
 
-    def visit(key: str, size: int, left: int) -> bool:
-        if key in found:
+    def visit(part: Content, left: int) -> bool:
+        if part[0] in found:
             return True
-        if left < 0 or len(found) > codecs.MAX_READS:
+        wanted = needs.get(part)
+        if wanted is None or left < 0 or len(found) > codecs.MAX_READS:
             return False  # damaged blobs may need each other in a circle
-        if not blobs.look(key, _UNKNOWN_SIZE, _part_proof(blobs, key, size), resurrect=resurrect):
+        if not all(visit(need, left - 1) for need in wanted):
             return False
-        try:
-            needs = part_needs(blobs, key)
-        except (NotFound, Corrupt):
-            return False
-        if not all(visit(*need, left - 1) for need in needs):
-            return False
-        found[key] = None
+        found[part[0]] = None
         return True
 
-    return list(found) if visit(key, size, codecs.MAX_DEPTH) else None
+    return list(found) if visit(part, codecs.MAX_DEPTH) else None
 
 
-def _part_proof(blobs: Blobs, key: str, size: int) -> Callable[[BinaryIO], bool]:
-    """Cheap while the tamper mark is intact: the frame must be whole. Otherwise the part is decoded."""
+def parts_needs(blobs: Blobs, keys: Sequence[str]) -> list[list[Content] | None]:
+    """The parts (key, plain bytes) that each stored part needs for decoding; None where that cannot be told."""
+    found: list[list[Content] | None] = []
+    for key, head in zip(keys, blobs.heads(keys), strict=True):
+        try:
+            if head is None:
+                found.append(None)
+            elif frame.is_framed(head) and len(head) < frame.PREFIX_SIZE + _HEADER_SIZE.unpack_from(head)[0]:
+                found.append(part_needs(blobs, key))
+            else:
+                found.append(_needs_of(head))
+        except (NotFound, Corrupt, struct.error):
+            found.append(None)
+    return found
 
-    def prove(stream: BinaryIO) -> bool:
+
+def _part_check(size: int) -> Proof:
+    """A whole frame, or raw bytes, of so many plain bytes: for a part whose tamper mark is intact."""
+
+    def check(stream: BinaryIO) -> bool:
         stored_size = stream.seek(0, os.SEEK_END)
         stream.seek(0)
-        head = frame.read_up_to(stream, frame.PREFIX_SIZE + frame.MAX_HEADER)
+        head = frame.read_up_to(stream, frame.PREFIX_SIZE)
         try:
-            if frame.is_framed(head):
-                if frame.parse(head, stored_size).plain_size != size:
-                    return False
-            elif stored_size != size:
-                return False
-            return blobs.sealed(key) or bool(codecs.read_part(key, size, lambda k: stored_part(blobs, k)))
+            if not frame.is_framed(head):
+                return stored_size == size
+            head += frame.read_up_to(stream, min(frame.MAX_HEADER, _HEADER_SIZE.unpack_from(head)[0]))
+            return frame.parse(head, stored_size).plain_size == size
+        except (Corrupt, struct.error):
+            return False
+
+    return check
+
+
+def _part_proof(blobs: Blobs, key: str, size: int) -> Proof:
+    """The same, and it can be decoded."""
+    check = _part_check(size)
+
+    def prove(stream: BinaryIO) -> bool:
+        try:
+            return check(stream) and codecs.read_part(key, size, lambda k: stored_part(blobs, k)) is not None
         except (NotFound, Corrupt):
             return False
 

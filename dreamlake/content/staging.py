@@ -1,7 +1,8 @@
 """Plain bytes on their way in: read once, hash what is written, stage it for publishing.
 
 Owns: the one-pass loop, what may be uploaded (regular files, bytes, binary streams), and the promise that the digest
-is that of the bytes staged, whatever happens to the source meanwhile. Knows blobs, not the catalog.
+is that of the bytes staged, whatever happens to the source meanwhile. Where sending is dear, what can be read twice is
+only hashed at first, and staged (``stage_again``) once nobody has found it. Knows blobs, not the catalog.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Plain:
 
     ``staged`` is set while the bytes wait in scratch space, ``coded`` while they wait there as parts and a recipe.
     ``relied`` are the blobs in which it was last found stored. ``facts`` are the source's at the time of hashing.
+    ``sent_bytes`` counts what was published of it.
     """
 
     digest: str
@@ -50,6 +52,7 @@ class Plain:
     stager: Stager | None = None
     coded: Coded | None = None
     relied: list[str] | None = None
+    sent_bytes: int = 0
 
     @property
     def keys(self) -> list[str]:
@@ -132,6 +135,7 @@ def take(
     limit: int,
     shown: str,
     known: Callable[[str, int], bool] = lambda digest, size: False,
+    hash_first: bool = False,
     progress: Progress | None = None,
 ) -> Plain:
     """Read a source once; returns its digest and, unless ``known`` says that it is stored, its staged bytes.
@@ -141,10 +145,13 @@ def take(
         limit: most bytes accepted.
         shown: how to call the source in an error.
         known: a hint (digest, size) -> stored already? Asked for small sources only; not relied on for safety.
+        hash_first: stage nothing that can be read a second time.
 
     Raises:
         InvalidInput: larger than ``limit``, or the file changed while it was read.
     """
+    if hash_first:
+        known = _everything
     if isinstance(source, (bytes, bytearray, memoryview)):
         data = bytes(source)
         check_size(len(data), limit, shown)
@@ -158,7 +165,8 @@ def take(
                 data = _read_small(fd, before[0])
                 check_unchanged(before, SourceStat.of(fd), len(data), shown)
                 return _small(data, source, blobs, known, before, progress)
-            plain = _large(lambda view: os.readv(fd, [view]), source, blobs, limit, shown, progress)
+            home = None if hash_first else blobs
+            plain = _large(lambda view: os.readv(fd, [view]), source, home, limit, shown, progress)
             try:
                 check_unchanged(before, SourceStat.of(fd), plain.size, shown)
             except InvalidInput:
@@ -179,11 +187,29 @@ def stage_again(plain: Plain, blobs: Blobs, *, limit: int, shown: str) -> None:
     if plain.source is None or not isinstance(plain.source, (str, bytes)):
         raise InvalidInput(f"{shown} cannot be read a second time; upload it again", path=shown)
     plain.discard()
+    if blobs.sending_is_dear and isinstance(plain.source, str) and plain.size > SMALL_BYTES:
+        _stage_file(plain, plain.source, blobs, shown)
+        return
     again = take(plain.source, blobs, limit=limit, shown=shown)
     if again.digest != plain.digest:
         again.discard()
         raise InvalidInput(f"{shown} changed while it was uploaded; nothing was stored", path=shown)
     plain.staged, plain.stager = again.staged, again.stager
+
+
+def _stage_file(plain: Plain, path: str, blobs: Blobs, shown: str) -> None:
+    """Let the seam read the file while it is sent; the seam compares it with the digest."""
+    with open(open_source(path), "rb", buffering=0) as file:
+        before = SourceStat.of(file.fileno())
+        head = frame.read_up_to(file, frame.PREFIX_SIZE)
+    if before[0] != plain.size or (plain.facts is not None and before != plain.facts):
+        raise InvalidInput(f"{shown} changed while it was uploaded; nothing was stored", path=shown)
+    prefix = frame.raw_header() if frame.is_framed(head) else b""
+    plain.stager, plain.staged = blobs.stage_file(path, prefix, plain.size, plain.digest)
+
+
+def _everything(digest: str, size: int) -> bool:
+    return True
 
 
 def _read_small(fd: int, size: int) -> bytes:
@@ -266,28 +292,30 @@ def _piece(source: BinaryIO, most: int, shown: str) -> bytes:
 def _large(
     fill: Callable[[memoryview], int],
     source: str | BinaryIO,
-    blobs: Blobs,
+    blobs: Blobs | None,
     limit: int,
     shown: str,
     progress: Progress | None,
 ) -> Plain:
-    """One pass; over the limit it stops at once."""
-    stager = blobs.stage()
+    """One pass; over the limit it stops at once. Without ``blobs`` the bytes are only hashed."""
+    stager = blobs.stage() if blobs is not None else None
     taken = 0
 
     def write(piece: memoryview) -> None:
         nonlocal taken
-        if not taken and frame.is_framed(piece):
+        if stager is not None and not taken and frame.is_framed(piece):
             stager.write(frame.raw_header())
         taken += len(piece)
         check_size(taken, limit, shown)
-        stager.write(piece)
+        if stager is not None:
+            stager.write(piece)
 
     try:
         digest, size = pump(fill, write, progress)
-        return Plain(digest, size, source, stager.finish(), None, stager)
+        return Plain(digest, size, source, stager.finish() if stager is not None else None, None, stager)
     except BaseException:
-        stager.discard()
+        if stager is not None:
+            stager.discard()
         raise
 
 

@@ -7,19 +7,22 @@ restore) or changes the tree (delete, move, update, alias) ends here.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from dreamlake.blobs import Ready
 from dreamlake.catalog import Committed
 from dreamlake.content.chunking import MIN_FILE
 from dreamlake.content.ingest import Coded, Form
-from dreamlake.content.presence import rely, rely_on_part, rely_on_recipe
+from dreamlake.content.presence import rely_all, rely_on_part, rely_on_recipe
 from dreamlake.content.staging import Plain, stage_again
 from dreamlake.errors import ClaimRevoked, LakeError, NotFound
 from dreamlake.model import SessionKey, Version
 from dreamlake.operations.context import Store
 
 MAX_TRIES = 20
+WAVE_FILES = 512  # sent together, where sending is dear
+WAVE_BYTES = 256 << 20  # of them that are staged for it
 
 # Mutation switch (SPEC): False looks before it claims, which the simulation must notice.
 CLAIM_FIRST = True
@@ -74,9 +77,9 @@ def _attempt(
     shown: Callable[[Plain], str],
 ) -> Committed:
     unique = list({plain.digest: plain for plain in needs}.values())
-    for plain in unique:  # a hint: which blobs to name in the claim; the look after it decides
-        if plain.size >= MIN_FILE and not plain.waiting and plain.relied is None:
-            plain.relied = rely(store.blobs, plain.digest, plain.size, resurrect=False)
+    asked = [plain for plain in unique if plain.size >= MIN_FILE and not plain.waiting and plain.relied is None]
+    for plain, found in zip(asked, _rely(store, asked, resurrect=False), strict=True):
+        plain.relied = found  # a hint: which blobs to name in the claim; the look after it decides
     if not CLAIM_FIRST:
         provide(store, unique, shown)
     claim = store.catalog.claim(session, dict.fromkeys(key for plain in unique for key in plain.keys), entries)
@@ -108,16 +111,41 @@ def provide(store: Store, needs: Sequence[Plain], shown: Callable[[Plain], str])
 
     Raises ``ClaimRevoked`` when a content turns out to be stored in blobs that the claim does not name: start again.
     """
-    blobs = store.blobs
     missing = []
-    for plain in needs:
-        found = rely(blobs, plain.digest, plain.size, resurrect=not plain.waiting)
-        if found is None:
-            missing.append(plain)
-        elif not set(found) <= set(plain.keys):
-            plain.discard()
-            plain.relied = found
-            raise ClaimRevoked(f"{shown(plain)} is stored in another form than claimed")
+    for waits in (False, True):
+        asked = [plain for plain in needs if bool(plain.waiting) is waits]
+        for plain, found in zip(asked, _rely(store, asked, resurrect=not waits), strict=True):
+            if found is None:
+                missing.append(plain)
+            elif not set(found) <= set(plain.keys):
+                plain.discard()
+                plain.relied = found
+                raise ClaimRevoked(f"{shown(plain)} is stored in another form than claimed")
+    for wave in _waves(missing) if store.blobs.sending_is_dear else [missing]:
+        _send(store, wave, shown)
+    store.blobs.barrier([key for plain in needs for key in plain.keys])
+
+
+def _rely(store: Store, needs: Sequence[Plain], *, resurrect: bool) -> list[list[str] | None]:
+    return rely_all(store.blobs, [(plain.digest, plain.size) for plain in needs], resurrect=resurrect)
+
+
+def _waves(missing: Sequence[Plain]) -> Iterator[list[Plain]]:
+    """What is sent together: enough to keep many requests going, not more than fits into scratch space."""
+    wave: list[Plain] = []
+    waiting = 0
+    for plain in missing:
+        wave.append(plain)
+        waiting += 0 if plain.waiting else plain.size
+        if len(wave) >= WAVE_FILES or waiting >= WAVE_BYTES:
+            yield wave
+            wave, waiting = [], 0
+    if wave:
+        yield wave
+
+
+def _send(store: Store, missing: Sequence[Plain], shown: Callable[[Plain], str]) -> None:
+    """Publish contents that no look has found, staging those that are not yet."""
     late = []
     for plain in missing:
         if plain.coded is not None and not _relies_on_gone(store, plain.coded):
@@ -125,12 +153,10 @@ def provide(store: Store, needs: Sequence[Plain], shown: Callable[[Plain], str])
         if plain.staged is None:
             if plain.source is None:
                 raise NotFound(f"{shown(plain)}: its content was already collected", path=shown(plain))
-            stage_again(plain, blobs, limit=store.max_file_bytes, shown=shown(plain))
+            stage_again(plain, store.blobs, limit=store.max_file_bytes, shown=shown(plain))
             late.append(plain)
-    blobs.secure([p.staged for p in late if p.staged is not None])
-    for plain in missing:
-        _publish(store, plain)
-    blobs.barrier([key for plain in needs for key in plain.keys])
+    store.blobs.secure([p.staged for p in late if p.staged is not None])
+    _publish(store, missing)
 
 
 def recode(store: Store, session: SessionKey, plain: Plain) -> bool:
@@ -149,7 +175,7 @@ def recode(store: Store, session: SessionKey, plain: Plain) -> bool:
             return False
         keys = plain.keys
         store.blobs.secure(plain.waiting)
-        _publish(store, plain)
+        _publish(store, [plain])
         store.blobs.barrier(keys)
         store.catalog.commit(claim)
         return True
@@ -211,29 +237,43 @@ def _relies_on_gone(store: Store, coded: Coded) -> bool:
     return not all(claimed.issuperset(rely_on_part(store.blobs, *part) or [""]) for part in dict.fromkeys(wanted))
 
 
-def _publish(store: Store, plain: Plain) -> None:
+def _publish(store: Store, plains: Sequence[Plain]) -> None:
     """Make what waits visible: parts before the recipe that names them."""
+    whole = [plain for plain in plains if plain.staged is not None]
+    forms = [(plain, form) for plain in plains if plain.coded is not None for form in plain.coded.waiting()]
     try:
-        if plain.staged is not None:
-            store.blobs.publish(plain.digest, plain.staged)
+        store.blobs.publish_all([Ready(plain.digest, plain.staged) for plain in whole if plain.staged is not None])
+        for plain in whole:
+            plain.sent_bytes += plain.staged.size if plain.staged is not None else 0
             plain.staged = plain.stager = None
-        for form in plain.coded.waiting() if plain.coded is not None else ():
-            _publish_form(store, plain, form)
+        for recipes in (False, True):
+            _publish_forms(store, [(p, form) for p, form in forms if _is_recipe(p, form) is recipes])
     except ClaimRevoked:
-        plain.discard()  # its bytes are gone, or do not fit: the next try stages the content whole
+        for plain in plains:
+            plain.discard()  # its bytes are gone, or do not fit: the next try stages the content whole
         raise
 
 
-def _publish_form(store: Store, plain: Plain, form: Form) -> None:
-    """One blob of a coded content. A difference never replaces what is there, see ``Blobs.publish``.
+def _is_recipe(plain: Plain, form: Form) -> bool:
+    return plain.coded is not None and form is plain.coded.recipe
+
+
+def _publish_forms(store: Store, forms: Sequence[tuple[Plain, Form]]) -> None:
+    """Blobs of coded contents. A difference never replaces what is there, see ``Blobs.publish``.
 
     Somebody else may have published the part in between; then theirs counts, if the claim names all it needs.
     """
-    assert form.staged is not None
-    if store.blobs.publish(form.key, form.staged, replace=not form.bases or not REPLACE_WHOLE_FORMS_ONLY):
-        form.staged = form.stager = None
-        return
-    theirs = rely_on_part(store.blobs, form.key, form.size)
-    if theirs is None or not set(plain.keys).issuperset(theirs):
-        raise ClaimRevoked(f"part {form.key} is stored in another form than claimed")
-    form.discard()
+    ready = [
+        Ready(form.key, form.staged, not form.bases or not REPLACE_WHOLE_FORMS_ONLY)
+        for _, form in forms
+        if form.staged is not None
+    ]
+    for (plain, form), done in zip(forms, store.blobs.publish_all(ready), strict=True):
+        if done:
+            plain.sent_bytes += form.staged.size if form.staged is not None else 0
+            form.staged = form.stager = None
+            continue
+        theirs = rely_on_part(store.blobs, form.key, form.size)
+        if theirs is None or not set(plain.keys).issuperset(theirs):
+            raise ClaimRevoked(f"part {form.key} is stored in another form than claimed")
+        form.discard()

@@ -143,14 +143,13 @@ def upload_folder(
         pairs = enumerate(zip(plains, current, strict=True))
         changed = [i for i, (plain, version) in pairs if version is None or not _same(version, plain, attributes)]
         secure(store, [plains[i] for i in changed])
-        staged = [s for i in changed for s in plains[i].waiting]
         made: list[Version | None] = []
         if changed or also:
             entries = [*(put_entry(store, keys[i], plains[i], attributes) for i in changed), *also]
             made = commit(store, session, entries, [plains[i] for i in changed], shown=lambda p: str(p.source))
         for i, version in zip(changed, made, strict=False):
             current[i] = version
-        new_bytes = taking.published_bytes + sum(s.size for s in staged)
+        new_bytes = sum(plain.sent_bytes for plain in plains)
         return FolderResult([v for v in current if v is not None], len(changed), len(files) - len(changed), new_bytes)
     finally:
         taking.close()
@@ -176,7 +175,6 @@ class _Taking:
         self._store, self._session, self._taker, self._progress = store, session, taker, progress
         self._plains: list[Plain | None] = []
         self._claims: list[Claim] = []
-        self.published_bytes = 0
 
     def close(self) -> None:
         """Drop what was staged and not published, and let go what was claimed."""
@@ -230,13 +228,10 @@ class _Taking:
         if plain.coded is None:
             return plain
         try:
-            staged = plain.waiting
-            self._store.blobs.secure(staged)
+            self._store.blobs.secure(plain.waiting)
             self._claims.append(self._store.catalog.claim(self._session, plain.keys, [{"op": "read"}]))
             names = plain.keys
             provide(self._store, [plain], lambda p: file.path)
-            unused = {s.handle for s in plain.waiting}  # somebody had stored it already
-            self.published_bytes += sum(s.size for s in staged if s.handle not in unused)
             plain.discard()
             plain.relied = names
             self._taker.earlier.insert(0, (key, plain.digest, plain.size))

@@ -99,8 +99,9 @@ class Taker:
         return self.whole(path, path)
 
     def whole(self, source: str | bytes | BinaryIO, shown: str) -> Plain:
-        limit = self._store.max_file_bytes
-        return take(source, self._store.blobs, limit=limit, shown=shown, known=self._known, progress=self._progress)
+        limit, blobs = self._store.max_file_bytes, self._store.blobs
+        dear, known = blobs.sending_is_dear, self._known
+        return take(source, blobs, limit=limit, shown=shown, known=known, hash_first=dear, progress=self._progress)
 
     def _coded(self, file: BinaryIO, size: int, key: str, source: str | bytes | BinaryIO) -> Plain | None:
         coded = code(

@@ -12,7 +12,7 @@ import hashlib
 import io
 import itertools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
@@ -20,7 +20,7 @@ from importlib import import_module
 from typing import Any
 from unittest import mock
 
-from dreamlake.blobs import Blobs
+from dreamlake.blobs import Blobs, Wanted
 from dreamlake.content import assembled, codecs, ingest, presence, recipe
 from dreamlake.content.chunking import Piece, Plan, PlannedPart
 from dreamlake.content.codecs import Base
@@ -157,8 +157,9 @@ class Forgetful:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._blobs, name)
 
-    def look(self, key: str, *args: Any, **options: Any) -> bool:
-        return key not in self._keys and self._blobs.look(key, *args, **options)
+    def look_all(self, wanted: Sequence[Wanted], **options: Any) -> list[bool]:
+        hits = self._blobs.look_all(wanted, **options)
+        return [hit and one.key not in self._keys for one, hit in zip(wanted, hits, strict=True)]
 
 
 class Against:

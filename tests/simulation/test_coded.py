@@ -150,13 +150,13 @@ def test_the_power_goes_off_after_every_call(person):
 
 def parts_are_not_looked_at(patch):
     """A hit on a recipe is taken for one on its parts."""
-    for home in (presence, committing):
-        patch(home, "rely_on_part", lambda blobs, key, size, resurrect=True: [key])
+    patch(presence, "rely_on_parts", lambda blobs, parts, resurrect=True: {part: [part[0]] for part in parts})
+    patch(committing, "rely_on_part", lambda blobs, key, size, resurrect=True: [key])
 
 
 def bases_are_not_looked_at(patch):
     """A hit on a part is taken for one on its base."""
-    patch(presence, "part_needs", lambda blobs, key: [])
+    patch(presence, "parts_needs", lambda blobs, keys: [[] for _ in keys])
 
 
 def claims_do_not_name_bases(patch):

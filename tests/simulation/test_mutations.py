@@ -74,9 +74,9 @@ def test_a_hit_that_is_not_made_durable_is_noticed(monkeypatch):
     publish, barrier = FolderBlobs.publish, FolderBlobs.barrier
     published: set[FolderBlobs] = set()
 
-    def remember(blobs: FolderBlobs, key: str, staged: Any) -> None:
+    def remember(blobs: FolderBlobs, key: str, staged: Any, *, replace: bool = True) -> bool:
         published.add(blobs)
-        publish(blobs, key, staged)
+        return publish(blobs, key, staged, replace=replace)
 
     def only_own(blobs: FolderBlobs, keys: Any) -> None:
         if blobs in published:

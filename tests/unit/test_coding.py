@@ -255,15 +255,15 @@ def test_a_difference_does_not_replace_a_part_that_somebody_published_meanwhile(
     put(session, 0)
     data = save(weights(1))
     with Session("other", "w", local_path=root) as other:
-        real, once = commit_module._publish_form, []
+        real, once = commit_module._publish_forms, []
 
-        def late(store, plain, form):
+        def late(store, forms):
             if not once:  # between the look and the publishing of the first form
                 once.append(1)
                 other.files.upload(data, filename="x.safetensors", path="/alone")
-            real(store, plain, form)
+            real(store, forms)
 
-        monkeypatch.setattr(commit_module, "_publish_form", late)
+        monkeypatch.setattr(commit_module, "_publish_forms", late)
         record = session.files.upload(data, filename="step_1.safetensors", path="/c")
         assert session.files.read_bytes(record) == data
         assert other.files.read_bytes("/alone/x.safetensors") == data
