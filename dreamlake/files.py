@@ -574,6 +574,24 @@ class Files(Savers):
                     download_version(self._store, version, place, progress=progress)
         return target
 
+    def link(self, file: Reference, *, expires_s: int = 3600) -> str:
+        """A URL from which anybody can read the content for a while, without credentials: for remote lakes.
+
+        Args:
+            expires_s: seconds, at most a week; signed with short-lived credentials it ends with them.
+
+        Content that is stored in parts is first made an object of its own, as ``materialize(bucket=True)`` does.
+
+        Raises ``ValueError`` for a lake whose contents are not in a bucket.
+        """
+        from dreamlake.operations import object_files
+
+        self._guard(False)
+        version = self._resolve(file)
+        seconds = values.whole_number(expires_s, what="expires_s")
+        with self._reading(version):
+            return object_files.link(self._store, self._session, version, seconds)
+
     # ---- inside --------------------------------------------------------------------------------------------------
 
     def _view(self) -> Fold:

@@ -21,7 +21,7 @@ from dreamlake.inside import check_inside, check_names
 from dreamlake.journal import Journal
 from dreamlake.location import RemoteAddress, location_of
 from dreamlake.model import DEFAULT_MAX_FILE_BYTES, SessionInfo, SessionKey
-from dreamlake.operations.context import DEFAULT_ENCODING, Store, check_encoding
+from dreamlake.operations.context import DEFAULT_ENCODING, Bucket, Store, check_encoding
 from dreamlake.ports import Ports
 from dreamlake.progress import meter
 from dreamlake.syncing import Syncing
@@ -126,10 +126,18 @@ class Lake(Finding, Upkeep, Checkpoints, Syncing):
         options: Options,
         *,
         to: str | os.PathLike[str] | None = None,
+        bucket: bool = False,
         extras: bool = False,
     ) -> Plan:
         """What ``materialize`` would do; changes nothing. ``extras``: also list files that nobody asked for."""
         from dreamlake.operations.materialize import plan, sessions_of
+
+        if bucket:
+            from dreamlake.operations import object_files
+
+            if to is not None:
+                raise InvalidInput("to and bucket are two targets; give one of them")
+            return object_files.plan(self.store, sessions_of(self.store, scope), options, extras=extras)
 
         with meter(None, "compare files on disk") as progress:
             return plan(
@@ -142,6 +150,7 @@ class Lake(Finding, Upkeep, Checkpoints, Syncing):
         scope: str | SessionKey | Plan | None = None,
         *,
         to: str | os.PathLike[str] | None = None,
+        bucket: bool = False,
         path: str | None = None,
         at: str | int | datetime | None = None,
         link: str = "auto",
@@ -157,7 +166,9 @@ class Lake(Finding, Upkeep, Checkpoints, Syncing):
 
         Args:
             scope: ``"workspace/session"``, ``"workspace"``, None for the whole lake; or a plan, which says the rest.
-            to: another root than the lake's own folder.
+            to: another root than the lake's own folder; a remote lake has none, so there it must be given.
+            bucket: make the objects ``files/<namespace>/<workspace>/<session>/<id>/<filename>`` in the lake's bucket
+                instead, copied by the store itself where content is stored as it is.
             path, at, link, force, delete: see ``operations.planned.Options``.
             executor: runs the work elsewhere (any ``concurrent.futures.Executor``); default: ``workers`` threads.
 
@@ -165,13 +176,16 @@ class Lake(Finding, Upkeep, Checkpoints, Syncing):
             NotFound: unknown session or workspace.  InvalidInput: a bad option; nothing was changed.
             OSError: the disk is full or cannot be written to; what was placed until then is whole.
         """
+        from dreamlake.operations import object_files
         from dreamlake.operations.materialize import Options, Plan, execute
 
         if isinstance(scope, Plan):
             todo = scope
         else:
-            todo = self.plan_materialize(scope, Options(path, at, link, force, delete), to=to)
+            todo = self.plan_materialize(scope, Options(path, at, link, force, delete), to=to, bucket=bucket)
         with meter(todo.bytes, "materialize") as progress:
+            if isinstance(todo, object_files.ObjectPlan):
+                return object_files.execute(self.store, todo, workers=workers, progress=progress)
             return execute(self.store, todo, executor=executor, workers=workers, progress=progress)
 
 
@@ -259,6 +273,7 @@ def _open_remote(ports: Ports, address: RemoteAddress, create: bool, limit: int,
         ports=ports,
         catalog=DocumentCatalog(ports, attached.docs, cache=cache and f"{cache}/views"),
         blobs=blobs,
+        bucket=None if attached.objects is None else Bucket(attached.docs, attached.objects),
         where=str(address),
         scratch=cache and f"{cache}/cache",
         max_file_bytes=limit,

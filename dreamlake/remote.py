@@ -20,6 +20,7 @@ from dreamlake.errors import Conflict, InvalidInput, LakeError, NotFound, Unsupp
 from dreamlake.folder_store import BLOBS_DIR, check_head, create_store, new_head, store_head
 from dreamlake.journal.documents import INDEXES as JOURNAL_INDEXES
 from dreamlake.location import RemoteAddress
+from dreamlake.operations.object_files import INDEXES as PLACED_INDEXES
 from dreamlake.ports import Ports, iso
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def indexes() -> tuple[Index, ...]:
     from dreamlake.blobs.documents import INDEXES as COPY_INDEXES
     from dreamlake.catalog.documents import INDEXES as CATALOG_INDEXES
 
-    return (*CATALOG_INDEXES, *COPY_INDEXES, *JOURNAL_INDEXES)
+    return (*CATALOG_INDEXES, *COPY_INDEXES, *JOURNAL_INDEXES, *PLACED_INDEXES)
 
 
 def blobs_of(address: RemoteAddress, meta: Doc | None) -> S3Settings | str:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from dreamlake.operations.findings import Finding
 
 
+_DEAD_S = 86_400.0  # a materialized file that has been sent for so long never will be
+
+
 class RemoteHome:
     """``Home`` in the database of ``attached``.
 
@@ -61,6 +64,10 @@ class RemoteHome:
     def sweep(self) -> None:
         if self.attached.folder is not None:
             sweep_unborn(self._ports, self.attached.folder.rpartition("/")[0], BLOBS_DIR)
+        if self.attached.objects is not None:
+            for upload in self.attached.objects.uploads("files/"):  # those of blobs: ``blobs.sweeping``
+                if self._ports.now().timestamp() - upload.started > _DEAD_S:
+                    self.attached.objects.abort(upload.key, upload.id)
 
     def check_sessions(self, existing: Iterable[SessionKey]) -> list[Finding]:
         return []  # there is no folder that somebody could move

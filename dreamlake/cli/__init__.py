@@ -39,6 +39,7 @@ VERBS: dict[str, Verb] = {
     "diff": Verb("differences", _LOOK, "Compare sessions, files or versions, tensor by tensor."),
     "scan": Verb("checkpoints", _LOOK, "Say what storing a folder of checkpoints would save."),
     "cat": Verb("transfer", _LOOK, "Write the content of files to standard output."),
+    "link": Verb("transfer", _LOOK, "Print a URL from which anybody can read a file for a while."),
     "download": Verb("transfer", _LOOK, "Copy files or folders out of a lake."),
     "upload": Verb("transfer", _CHANGE, "Store files, folders or standard input."),
     "rm": Verb("changing", _CHANGE, "Delete files (restore brings them back)."),

@@ -245,3 +245,18 @@ def cat(run: Run, sources: Sequence[Address]) -> None:
             while piece := stream.read(_PIECE):
                 sys.stdout.buffer.write(piece)
     sys.stdout.buffer.flush()
+
+
+@verb()
+@click.argument("source", type=ADDRESS, metavar="ADDRESS")
+@click.option("--expires", "expires_s", type=click.IntRange(1), default=3600, show_default=True, metavar="SECONDS",
+              help="How long it is valid, at most a week.")  # fmt: skip
+def link(run: Run, source: Address, expires_s: int) -> None:
+    """Print a URL from which anybody can read a file for a while, without credentials.
+
+    For remote lakes whose contents are in a bucket. Content that is stored in parts is first made an object of its own,
+    as materialize --bucket does.
+    """
+    url = run.files(source.key).link(source.file, expires_s=expires_s)
+    run.out.record({"file": source.file, "url": url, "expiresSeconds": expires_s})
+    run.out.line(url)

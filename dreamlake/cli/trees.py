@@ -26,6 +26,7 @@ _LINKS = ["auto", "reflink", "hardlink", "symlink", "copy"]
 @click.option(
     "--to", metavar="DIR", type=click.Path(file_okay=False), help="Build the tree there, not in the lake's folder."
 )
+@click.option("--bucket", is_flag=True, help="Make objects files/NAMESPACE/WORKSPACE/SESSION/ID/NAME in the bucket.")
 @click.option("--link", type=click.Choice(_LINKS), default="auto", show_default=True,
               help="How to make files: auto shares blocks where the disk can (reflink), else copies.")  # fmt: skip
 @click.option("--at", metavar="VERSION|TIME", help="The tree as it was at a time, or up to a version such as 3.")
@@ -38,6 +39,7 @@ def materialize(
     scope: Address | None,
     path: str | None,
     to: str | None,
+    bucket: bool,
     link: str,
     at: str | None,
     check: bool,
@@ -48,7 +50,8 @@ def materialize(
     """Build the files of sessions as an ordinary folder tree.
 
     The tree is ROOT/WORKSPACE/SESSION/files/PATH. What is there already is left as it is; a file that you edited is
-    reported and never overwritten without --force. Hard and symbolic links save space but are read-only.
+    reported and never overwritten without --force. Hard and symbolic links save space but are read-only. A remote lake
+    has no folder of its own: say where with --to, or use --bucket.
 
     \b
     dreamlake materialize                                    all sessions, in the lake's folder
@@ -64,7 +67,7 @@ def materialize(
             raise InvalidInput(f"{scope.path} and --path {path} are two patterns; give one", path=scope.path)
         path = _pattern(run, scope)
     options = Options(path, _moment(at), link, force, delete)
-    plan = run.lake.plan_materialize(target, options, to=to, extras=check)
+    plan = run.lake.plan_materialize(target, options, to=to, bucket=bucket, extras=check)
     if check:
         return _print_check(run, plan)
     if run.dry:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from dreamlake.blobs import Blobs
 from dreamlake.catalog import Catalog
@@ -11,9 +11,18 @@ from dreamlake.content.recent import RecentParts
 from dreamlake.errors import InvalidInput
 from dreamlake.model import DEFAULT_MAX_FILE_BYTES, SessionKey, session_key
 from dreamlake.ports import Ports
+from dreamlake.services.docs import Docs
+from dreamlake.services.objects import Objects
 
 ENCODINGS = ("auto", "raw", "coded")
 DEFAULT_ENCODING = "auto"
+
+
+class Bucket(NamedTuple):
+    """The database and the object store of a lake whose contents are in a bucket."""
+
+    docs: Docs
+    objects: Objects
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,7 @@ class Store:
     Attributes:
         root: the lake's folder (materialized trees live in it), or None where there is none.
         where: what to call the lake in messages.
+        bucket: where contents are objects: for what is done with them there, besides storing them.
         encoding: how uploads are stored unless they say: "auto" codes containers of tensors, "coded" every large file,
             "raw" nothing.
         recent: plain parts of the last uploads of this process.
@@ -39,6 +49,7 @@ class Store:
     encoding: str = DEFAULT_ENCODING
     namespace: str = ""
     where: str = ""
+    bucket: Bucket | None = None
     recent: RecentParts = field(default_factory=RecentParts, repr=False, compare=False)
 
     def session(self, workspace: str, name: str) -> SessionKey:

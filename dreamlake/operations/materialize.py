@@ -14,13 +14,14 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 
 from dreamlake.catalog import Claim
-from dreamlake.errors import InvalidInput
+from dreamlake.errors import AccessDenied, InvalidInput
 from dreamlake.inside import link_below
+from dreamlake.model import SessionKey
 from dreamlake.operations.context import Store
 from dreamlake.operations.placing import BATCH_BYTES, Job, Outcome, Placer, Progress, batches, twins_apart
 from dreamlake.operations.planned import Options, Plan, TreePlan
@@ -108,6 +109,27 @@ def execute(
     return result
 
 
+@contextlib.contextmanager
+def reading_claim(store: Store, session: SessionKey, digests: Set[str]) -> Iterator[list[Claim]]:
+    """Keeps contents from collections while they are read; never committed (SPEC "Protocol": Materialise).
+
+    Yields the claim, or nothing: none is needed, or none can be made, because the store may only be read.
+    """
+    claims: list[Claim] = []
+    if digests:
+        try:
+            claims.append(store.catalog.claim(session, digests, [{"op": "read"}]))
+        except OSError as error:
+            if error.errno not in _READ_ONLY and not isinstance(error, AccessDenied):
+                raise
+    try:
+        yield claims
+    finally:
+        for claim in claims:
+            with contextlib.suppress(OSError):
+                store.catalog.revoke(claim.token)
+
+
 class _Run:
     """One execution of a plan. Only the calling thread touches it; workers get a ``Placer`` and jobs."""
 
@@ -156,21 +178,12 @@ class _Run:
 
     @contextlib.contextmanager
     def claims(self) -> Iterator[None]:
-        """Claims over all content that will be read; never committed (SPEC "Protocol": Materialise)."""
-        try:
+        """Claims over all content that will be read."""
+        with contextlib.ExitStack() as stack:
             for tree in self.todo.trees:
-                if tree.jobs:
-                    needs = {job.digest for _, job in tree.jobs}
-                    self._claims.append(self.store.catalog.claim(tree.session, needs, [{"op": "read"}]))
-        except OSError as error:
-            if error.errno not in _READ_ONLY:  # who may not write to the store may still read from it
-                raise
-        try:
+                needs = {job.digest for _, job in tree.jobs}
+                self._claims += stack.enter_context(reading_claim(self.store, tree.session, needs))
             yield
-        finally:
-            for claim in self._claims:
-                with contextlib.suppress(OSError):
-                    self.store.catalog.revoke(claim.token)
 
     def prepare(self, tree: TreePlan) -> None:
         """Everything but the content: scratch of dead runs, files to remove, folders to make."""

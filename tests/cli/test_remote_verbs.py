@@ -230,6 +230,23 @@ def test_materialize_needs_a_target(team, tmp_path):
     assert team.run("materialize", "--to", "tree", "--check")[0] == 0
 
 
+def test_objects_under_documented_keys_and_links(here, servers, tmp_path):
+    at = S3 + "&namespace=ana"
+    (tmp_path / "a.txt").write_text("aaa")
+    here.ok("--lake", at, "upload", "a.txt", "vision/run 1:/data")
+    assert "would place ana/vision" in here.ok("--lake", at, "materialize", "--bucket", "--dry-run")
+    assert here.run("--lake", at, "materialize", "--bucket", "--check")[0] == 9
+    assert here.json("--lake", at, "materialize", "vision/run 1", "--bucket")[0]["placed"] == 1
+    assert "1 file in order" in here.ok("--lake", at, "materialize", "--bucket", "--check")
+    (objects,) = servers.buckets.values()
+    file_id = here.json("--lake", at, "info", "vision/run 1:/data/a.txt")[0]["id"]
+    assert list(objects.files) == [f"ana/vision/run 1/{file_id}/a.txt"]
+    assert here.ok("--lake", at, "link", "vision/run 1:/data/a.txt", "--expires", "60").startswith("memory://blobs/")
+    here.ok("--lake", at, "rm", "vision/run 1:/data/a.txt")
+    assert here.json("--lake", at, "materialize", "--bucket", "--delete")[0]["removed"] == 1
+    assert objects.files == {}
+
+
 # ---- doctor --------------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,29 @@ def test_upkeep_says_the_same_words(place, tmp_path):
         made = lake.materialize("w/s", to=tmp_path / "tree")
         assert made.complete and (tmp_path / "tree/w/s/files/kept").read_bytes() == kept
         assert lake.materialize("w/s", to=tmp_path / "tree").unchanged == 1
+
+
+def test_objects_under_documented_keys_and_links(place, tmp_path):
+    """Copied by the server where content is raw, sent where it is coded; read without credentials by a link."""
+    raw, weights = os.urandom(9 << 20), np.arange(400_000, dtype="f4")
+    with Session("run 1", "vision", remote=place) as session:
+        (tmp_path / "ü 1.bin").write_bytes(raw)
+        session.files().upload(tmp_path / "ü 1.bin")
+        session.files().save_numpy(weights, "w.npy", path="/models")
+        with open_lake(place) as lake:
+            done = lake.materialize("vision/run 1", bucket=True)
+            assert (done.placed, done.links, done.complete) == (2, {"server": 1, "sent": 1}, True)
+            assert lake.materialize("vision/run 1", bucket=True).unchanged == 2
+            assert lake.verify(deep=True).findings == [] and lake.collect(now=True).freed.count == 0
+            ids = {record["filename"]: record["id"] for record in session.files().list()}
+            infos = {info.key: info.size for info in lake.store.bucket.objects.list("ana/vision/run 1/", files=True)}
+            assert infos == {
+                f"ana/vision/run 1/{ids['ü 1.bin']}/ü 1.bin": len(raw),
+                f"ana/vision/run 1/{ids['w.npy']}/w.npy": len(session.files().read_bytes("/models/w.npy")),
+            }
+        for path in ("/ü 1.bin", "/models/w.npy"):
+            with urllib.request.urlopen(session.files().link(path, expires_s=60), timeout=30) as answer:
+                assert answer.read() == session.files().read_bytes(path)
 
 
 def test_sixteen_clients_in_one_workspace(place):
