@@ -41,10 +41,11 @@ from dreamlake.operations.download import download as download_version
 from dreamlake.operations.upload import Attributes
 from dreamlake.ports import iso
 from dreamlake.progress import meter
-from dreamlake.records import Record, record, records, records_of_hits
+from dreamlake.records import FileRecords, Record, record, records, records_of_hits
 from dreamlake.savers import Savers
 
 if TYPE_CHECKING:
+    import pandas
     from numpy.typing import NDArray
 
     from dreamlake.background import Background, PendingUpload
@@ -81,6 +82,13 @@ class Files(Savers):
 
     def __repr__(self) -> str:
         return f"Files({str(self._session)!r})"
+
+    def _repr_html_(self) -> str:
+        return self.list()._repr_html_()
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """All live files as a data frame; fields of metadata are columns ``metadata.<name>``. Needs pandas."""
+        return self.list().to_dataframe()
 
     # ---- writing -------------------------------------------------------------------------------------------------
 
@@ -212,7 +220,7 @@ class Files(Savers):
             version = upload.upload_file(
                 self._store, self._session, source, key, attributes, encoding=encoding, also=also, progress=progress
             )
-        return record(version, self._session)
+        return record(version, self._session, self._store)
 
     def _queue(self) -> Background:
         """The queue of uploads in the background, made when it is first needed."""
@@ -279,7 +287,7 @@ class Files(Savers):
             "unchanged": done.unchanged,
             "sizeBytes": sum(v.size_bytes for v in done.versions),
             "newBytes": done.new_bytes,
-            "files": [record(v, self._session) for v in done.versions],
+            "files": records(done.versions, self._session, self._store),
         }
 
     def _rule_entries(self, keep: Any, pattern: str) -> builtins.list[dict[str, Any]]:
@@ -337,7 +345,7 @@ class Files(Savers):
         version = tree.resolve(view, text)
         if version != view.current_at(version.key):
             raise InvalidInput(f"{text} is an older version; only the newest can be changed", path=text)
-        return record(tree.update(self._store, self._session, version, given), self._session)
+        return record(tree.update(self._store, self._session, version, given), self._session, self._store)
 
     def move(self, file: Reference, to: str | os.PathLike[str]) -> Record | list[Record]:
         """Move a file with its history; a target that is a folder or ends in "/" takes it under its own name.
@@ -384,7 +392,9 @@ class Files(Savers):
         """Bring back a deleted file, or make an older version (``path@vN`` or ``version``) the newest again."""
         self._guard(True)
         number = None if version is None else values.whole_number(version, what="version")
-        return record(tree.restore(self._store, self._session, _reference(file), number=number), self._session)
+        return record(
+            tree.restore(self._store, self._session, _reference(file), number=number), self._session, self._store
+        )
 
     def alias(self, file: Reference, name: str, *, remove: bool = False) -> Record | None:
         """Let ``path@name`` stand for the file's newest version, or for the one that ``path@vN`` names.
@@ -393,7 +403,7 @@ class Files(Savers):
         """
         self._guard(True)
         made = tree.alias(self._store, self._session, _reference(file), check_alias(name), remove=remove)
-        return None if made is None else record(made, self._session)
+        return None if made is None else record(made, self._session, self._store)
 
     def aliases(self, file: Reference) -> dict[str, int]:
         """Alias -> version number of one file."""
@@ -415,7 +425,7 @@ class Files(Savers):
 
     def list(
         self, *, path: str | os.PathLike[str] | None = None, tags: Iterable[str] | None = None, match: str = "any"
-    ) -> builtins.list[Record]:
+    ) -> FileRecords:
         """Live files in upload order.
 
         Args:
@@ -434,7 +444,7 @@ class Files(Savers):
                 found = (row for row in found if not wanted.isdisjoint(row[_TAGS]))
             else:
                 found = (row for row in found if wanted.issubset(row[_TAGS]))
-        return records(found, self._session)
+        return records(found, self._session, self._store)
 
     def find(
         self,
@@ -453,7 +463,7 @@ class Files(Savers):
         order: str | Iterable[str] | None = None,
         limit: int | None = None,
         scope: str = "session",
-    ) -> builtins.list[Record]:
+    ) -> FileRecords:
         """Live files that meet every given condition.
 
         Args:
@@ -477,12 +487,12 @@ class Files(Savers):
             max_size=max_size, after=after, before=before, checksum=checksum,
         )  # fmt: skip
         keys = search.sessions_of(self._store, scope, self._session)
-        return records_of_hits(search.find(self._store, keys, wanted, order=order, limit=limit))
+        return records_of_hits(search.find(self._store, keys, wanted, order=order, limit=limit), self._store)
 
     def get(self, file: Reference) -> Record:
         """The record of one file. Raises ``FileNotFoundError`` when it is unknown, deleted or replaced."""
         self._guard(False)
-        return record(self._resolve(file), self._session)
+        return record(self._resolve(file), self._session, self._store)
 
     def exists(self, file: Reference) -> bool:
         """True if ``get`` would find it."""
@@ -493,10 +503,10 @@ class Files(Savers):
             return False
         return True
 
-    def history(self, file: Reference) -> builtins.list[Record]:
+    def history(self, file: Reference) -> FileRecords:
         """All kept versions, newest first; read an old one as ``path@vN``."""
         self._guard(False)
-        return records(tree.history(self._view(), _reference(file)), self._session)
+        return records(tree.history(self._view(), _reference(file)), self._session, self._store)
 
     def open(self, file: Reference) -> io.BufferedReader:
         """A seekable binary stream of the content.
@@ -609,9 +619,10 @@ class Files(Savers):
             where = f"{version.key}@v{version.number} in session {self._session}"
             raise type(error)(f"{where}: {error}", path=version.key) from error
 
-    @staticmethod
-    def _one_or_all(single: bool, made: builtins.list[Version], session: SessionKey) -> Record | builtins.list[Record]:
-        found = records(made, session)
+    def _one_or_all(
+        self, single: bool, made: builtins.list[Version], session: SessionKey
+    ) -> Record | builtins.list[Record]:
+        found = records(made, session, self._store)
         return found[0] if single else found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from dreamlake.records import Record, records_of_hits
+from dreamlake.records import FileRecords, records_of_hits
 
 if TYPE_CHECKING:
     from dreamlake.model import SessionKey
@@ -36,7 +36,7 @@ class Finding:
         checksum: str | None = None,
         order: str | Iterable[str] | None = None,
         limit: int | None = None,
-    ) -> list[Record]:
+    ) -> FileRecords:
         """Live files that meet every given condition; ``sessionId`` of a record says where it is.
 
         Args:
@@ -58,4 +58,4 @@ class Finding:
             max_size=max_size, after=after, before=before, checksum=checksum,
         )  # fmt: skip
         hits = search.find(self.store, sessions_of(self.store, scope), wanted, order=order, limit=limit)
-        return records_of_hits(hits)
+        return records_of_hits(hits, self.store)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from dreamlake import values
 from dreamlake.errors import Conflict, Corrupt, InvalidInput, InvalidType
 from dreamlake.journal import PARAMETERS, Document, Journal
 from dreamlake.ports import Ports, iso
+
+if TYPE_CHECKING:
+    import pandas
 
 MAX_NAME_BYTES = 1024  # one flat name with its dots, in UTF-8; all parameters together: values.MAX_VALUE_BYTES
 
@@ -29,6 +32,15 @@ class Parameters:
 
     def __init__(self, journal: Journal, guard: Callable[[bool], None], ports: Ports) -> None:
         self._journal, self._guard, self._ports = journal, guard, ports
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """One row with a column for each parameter (dotted names), so that sessions can be put below each other.
+
+        Needs pandas. Raises like ``get``.
+        """
+        from dreamlake.showing import frame
+
+        return frame([self.get()])
 
     def set(self, mapping: Mapping[str, Any] | None = None, /, **more: Any) -> Parameters:
         """Add parameters or change them; others stay. Durable when the call returns.

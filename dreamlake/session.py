@@ -115,6 +115,11 @@ class Session:
     def __repr__(self) -> str:
         return f"Session({self._key.name!r}, {self._key.workspace!r}, {'open' if self.is_open else 'closed'})"
 
+    def _repr_html_(self) -> str:
+        from dreamlake.showing import session_html
+
+        return session_html(self)
+
     # ---- life ----------------------------------------------------------------------------------------------------
 
     def open(self) -> Session:

@@ -8,9 +8,10 @@ by ``Tracks.close``, and never read here.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dreamlake import values
 from dreamlake.errors import Conflict, Corrupt, InvalidInput, InvalidType, NotFound
@@ -18,6 +19,9 @@ from dreamlake.journal import TRACKS, Document, Extent, Journal
 from dreamlake.journal.names import check_track_name, folded
 from dreamlake.model import check_description, check_tags
 from dreamlake.ports import Ports, iso
+
+if TYPE_CHECKING:
+    import pandas
 
 MAX_BATCH_POINTS = 1_000_000  # points of one append_batch; one point: values.MAX_VALUE_BYTES
 CHUNK_SIZE = 10_000  # points that a remote store packs into one object; a folder keeps single lines
@@ -77,6 +81,12 @@ class Tracks:
         """
         self._guard(False)
         return sorted(map(self._stats, self._journal.streams(TRACKS)), key=lambda stats: str(stats["name"]))
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """One row a track: what ``list_all`` tells. Needs pandas."""
+        from dreamlake.showing import frame
+
+        return frame(self.list_all(), ("createdAt", "updatedAt"))
 
     def close(self) -> None:
         """Bring the totals in the documents of the tracks appended to up to date. Before ``Journal.close``."""
@@ -272,11 +282,30 @@ class Track:
         self._tracks.guard(False)
         return self._pages()
 
-    def _pages(self) -> Iterator[dict[str, Any]]:
-        start = 0
+    def _pages(self, start: int = 0) -> Iterator[dict[str, Any]]:
         while page := self._tracks.points(self._name, start, _PAGE):
             yield from page
             start += len(page)
+
+    def to_dataframe(self, start_index: int = 0, limit: int | None = None) -> pandas.DataFrame:
+        """Data points as a data frame: a column for each field, and ``createdAt``; indexed by the points' numbers.
+
+        Args:
+            start_index: index of the first point wanted.
+            limit: at most this many points; None: all.
+
+        Needs pandas. Raises like ``read``.
+        """
+        from dreamlake.showing import frame
+
+        self._tracks.guard(False)
+        start = values.whole_number(start_index, what="start_index")
+        most = None if limit is None else values.whole_number(limit, what="limit")
+        points = list(itertools.islice(self._pages(start), most))
+        made = frame([{**point["data"], "createdAt": point["createdAt"]} for point in points], ("createdAt",))
+        made.index = [point["index"] for point in points]
+        made.index.name = "index"
+        return made
 
     def stats(self) -> dict[str, Any]:
         """What is known of the track.

@@ -145,7 +145,7 @@ def _folder(run: Run, what: Address) -> None:
     files = run.files(what.key)
     try:
         folder = folder_path(what.file)
-        rows = files.list(path=folder)
+        rows: list[Any] = files.list(path=folder)
     except ValueError:
         folder, rows = what.file, []
     if not rows:

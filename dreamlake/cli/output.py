@@ -6,16 +6,14 @@ direction characters are shown as escapes. There is no colour.
 
 from __future__ import annotations
 
+import os
 import sys
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
-__all__ = ["Output", "local_time", "safe", "size"]
+from dreamlake.texts import count, local_time, padded, safe, size, table, width
 
-_UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
-_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+__all__ = ["Output", "count", "local_time", "pairs_of", "safe", "size", "terminal_columns", "width"]
 
 
 class Output:
@@ -48,13 +46,8 @@ class Output:
         """
         if self.as_json:
             return
-        cells = [[safe(cell) for cell in row] for row in rows]
-        shown = [i for i in range(len(heads)) if any(row[i] for row in cells)]
-        widths = [max(width(heads[i]), *(width(row[i]) for row in cells)) if cells else width(heads[i]) for i in shown]
-        ends = frozenset(right)
-        for row in [list(heads), *cells]:
-            line = [_padded(row[i], w, heads[i] in ends) for i, w in zip(shown, widths, strict=True)]
-            sys.stdout.write("  ".join(line).rstrip() + "\n")
+        for text in table(heads, rows, right=right, columns=terminal_columns()):
+            sys.stdout.write(text + "\n")
 
     def facts(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Names and values below each other, for people; pairs without a value are left out."""
@@ -62,7 +55,7 @@ class Output:
         wide = max((width(name) for name, _ in shown), default=0)
         for name, value in shown:
             first, *rest = value.split("\n")
-            self.line(f"{_padded(name, wide, False)}  {safe(first)}")
+            self.line(f"{padded(name, wide)}  {safe(first)}")
             for more in rest:
                 self.line(f"{' ' * wide}  {safe(more)}")
 
@@ -77,56 +70,14 @@ class Output:
         sys.stderr.write(f"dreamlake: {safe(text)}\n")
 
 
-def size(count: int) -> str:
-    """Bytes for people: ``"0 B"``, ``"8.7 MiB"``."""
-    if count < 1024:
-        return f"{count} B"
-    value = float(count)
-    for unit in _UNITS:
-        value /= 1024
-        if value < 999.95 or unit == _UNITS[-1]:
-            return f"{value:.1f} {unit}"
-    raise AssertionError
-
-
-def local_time(text: str | None) -> str:
-    """An ISO time of a record in the local zone: ``"2026-01-31 12:00"``."""
-    if not text:
-        return ""
+def terminal_columns() -> int | None:
+    """How wide the terminal is that standard output goes to; None if it goes elsewhere: then nothing is cut."""
+    if not sys.stdout.isatty():
+        return None
     try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone().strftime("%Y-%m-%d %H:%M")
-    except (ValueError, OverflowError, OSError):
-        return text
-
-
-def count(number: int, noun: str) -> str:
-    """``"1 file"``, ``"20,000 files"``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def safe(text: str) -> str:
-    """Text that cannot play tricks on a terminal."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_escaped(c) if unicodedata.category(c) in _HIDDEN else c for c in text)
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode()
-
-
-def width(text: str) -> int:
-    """Columns that a text takes on a terminal."""
-    if text.isascii():
-        return len(text)
-    marks = sum(1 for c in text if unicodedata.combining(c))
-    wide = sum(1 for c in text if unicodedata.east_asian_width(c) in "WF")
-    return len(text) - marks + wide
-
-
-def _padded(text: str, wide: int, right: bool) -> str:
-    space = " " * (wide - width(text))
-    return space + text if right else text + space
+        return max(int(os.environ.get("COLUMNS") or os.get_terminal_size(sys.stdout.fileno()).columns), 20)
+    except (ValueError, OSError):
+        return 80
 
 
 def pairs_of(mapping: Mapping[str, Any]) -> str:

@@ -258,7 +258,6 @@ def test_root_of_an_empty_session(files):
         (None, InvalidType, "by its path, its id or its record, not by a NoneType"),
         (5, InvalidType, "not by a int"),
         (b"/d", InvalidType, "not by a bytes"),
-        (Path("/d"), InvalidType, "not by a PosixPath"),
         ({"path": "/d"}, InvalidInput, "not a file record: it has no 'id'"),
         ({"id": 5}, InvalidType, "not by a int"),
     ],

@@ -16,12 +16,13 @@ PACKAGE = Path(__file__).resolve().parents[2] / "dreamlake"
 
 RANKS = {
     **dict.fromkeys(["bulk", "ports", "model", "errors", "values", "config", "inside", "location"], 0),
-    **dict.fromkeys(["progress", "services"], 0),
+    **dict.fromkeys(["progress", "services", "texts"], 0),
     **dict.fromkeys(["blobs", "catalog", "journal"], 1),
     "content": 2,
     "operations": 3,
     **dict.fromkeys(["lake", "upkeep", "checkpoints", "home", "folder_home", "folder_store"], 4),
-    **dict.fromkeys(["remote", "remote_home", "capabilities", "doctor", "profiles", "finding", "records"], 4),
+    **dict.fromkeys(["remote", "remote_home", "capabilities", "doctor", "profiles"], 4),
+    **dict.fromkeys(["finding", "records", "showing"], 4),
     "syncing": 4,
     **dict.fromkeys(["session", "files", "parameters", "logs", "tracks", "savers", "legacy"], 5),
     **dict.fromkeys(["background", "capture", "lineage"], 5),
