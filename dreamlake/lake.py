@@ -24,7 +24,6 @@ from dreamlake.model import DEFAULT_MAX_FILE_BYTES, SessionInfo, SessionKey
 from dreamlake.operations.context import DEFAULT_ENCODING, Bucket, Store, check_encoding
 from dreamlake.ports import Ports
 from dreamlake.progress import meter
-from dreamlake.syncing import Syncing
 from dreamlake.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from dreamlake.operations.optimize import Optimized
 
 
-class Lake(Finding, Upkeep, Checkpoints, Syncing):
+class Lake(Finding, Upkeep, Checkpoints):
     """An open lake. Made by ``open_lake``; may be used in a ``with`` block, which closes it.
 
     Attributes:
@@ -52,11 +51,6 @@ class Lake(Finding, Upkeep, Checkpoints, Syncing):
 
     def __repr__(self) -> str:
         return f"Lake({self.where!r})"
-
-    def _repr_html_(self) -> str:
-        from dreamlake.showing import sessions_html
-
-        return sessions_html(str(self.where), self.sessions())
 
     def __enter__(self) -> Lake:
         return self
