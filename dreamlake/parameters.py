@@ -116,6 +116,13 @@ class Parameters:
         return below if flatten else _nested(below)
 
 
+def check_parameters(data: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """``given`` with dotted names, as ``Parameters.set`` would merge it into ``data``; raises what that raises."""
+    flat = list(_flat(values.plain(given, what="parameters")))
+    _merged(data, flat)
+    return dict(flat)
+
+
 def _data(document: Document) -> dict[str, Any]:
     data = document.get("data")
     if not isinstance(data, dict):

@@ -105,6 +105,10 @@ class Tracks:
         first = self._journal.append(TRACKS + name, [{"data": point, "createdAt": now} for point in points])
         return str(document["trackId"]), first
 
+    def describe(self, name: str, given: Document) -> None:
+        """Set description, tags and metadata of a track whose points somebody else appended (an import)."""
+        self._described(name, given)
+
     def points(self, name: str, start: int, limit: int) -> list[dict[str, Any]]:
         """Points as ``Track.read`` returns them, from index ``start`` on."""
         rows = self._journal.read(TRACKS + name, start, limit) if self._is_named(name) else []

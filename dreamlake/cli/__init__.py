@@ -58,6 +58,8 @@ VERBS: dict[str, Verb] = {
     "settings": Verb("storage", _KEEP, "Show or change how uploads to a lake are stored."),
     "remote": Verb("remote", _REMOTE, "Keep profiles of remote lakes, and test them."),
     "doctor": Verb("remote", _REMOTE, "Say what is wrong with a lake's place, and the cure."),
+    "import": Verb("imports", _TREE, "Import a folder, a tar, MLflow runs, older DreamLake trees."),
+    "export": Verb("imports", _TREE, "Export files as a folder or tar, with checksums."),
     "materialize": Verb("trees", _TREE, "Build the files of sessions as an ordinary folder tree."),
     "help": Verb("topics", _MORE, "Show help on a verb or a topic."),
     "completion": Verb("topics", _MORE, "Print the shell completion script."),

@@ -68,6 +68,8 @@ def test_every_verb_has_help_with_its_options(lake: Cli) -> None:
             "gc",
             "retention",
             "repair",
+            "import",
+            "export",
         }
         assert ("--dry-run" in page) == (name in changes)
 

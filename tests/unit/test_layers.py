@@ -25,7 +25,7 @@ RANKS = {
     **dict.fromkeys(["finding", "records", "showing"], 4),
     "syncing": 4,
     **dict.fromkeys(["session", "files", "parameters", "logs", "tracks", "savers", "legacy"], 5),
-    **dict.fromkeys(["background", "capture", "lineage"], 5),
+    **dict.fromkeys(["background", "capture", "imports", "lineage"], 5),
     **dict.fromkeys(["cli", "integrations", "web", "__main__"], 6),
     "": 7,  # dreamlake/__init__.py: names what users import, lazily
 }
@@ -52,7 +52,7 @@ FORBIDDEN_CALLS = frozenset(["eval", "exec", "compile", "__import__"])
 # large tensors spill into an anonymous temporary file that nobody can name and that ends with the call;
 # ``background.py`` and ``fsspec_writing.py``: so does a large stream that waits for its turn, or for its end.
 # ``integrations``: what a library can write to or read from a named file only, in a temporary folder that ends with
-# the call.
+# the call. ``tars.py``: a member of an archive, so that it can be read twice.
 DURABLE_EXCEPTIONS = {
     "ports.py": ("",),
     "catalog/checkpoint.py": ("import tempfile", "os.unlink"),
@@ -60,6 +60,7 @@ DURABLE_EXCEPTIONS = {
     "background.py": ("import tempfile",),
     "integrations/fsspec_writing.py": ("import tempfile",),
     "integrations/torch.py": ("import tempfile",),
+    "operations/importing/tars.py": ("import tempfile",),
     "integrations/lightning.py": ("import tempfile",),
     "integrations/keras.py": ("import tempfile",),
     "integrations/transformers.py": ("import tempfile",),
