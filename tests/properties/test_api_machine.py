@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes.remote import FakeServers
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import dreamlake.lake
 from dreamlake import Session
+from dreamlake.catalog import documents
 from dreamlake.catalog.folder import FolderCatalog
 from dreamlake.errors import Conflict, InvalidInput, NotFound
 
@@ -114,8 +116,8 @@ class Machine(RuleBasedStateMachine):
     def start(self, every: int, fanout: int) -> None:
         memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         self.root = Path(tempfile.mkdtemp(prefix="dreamlake-machine-", dir=memory))
-        self.real_catalog = dreamlake.lake.FolderCatalog
-        dreamlake.lake.FolderCatalog = partial(FolderCatalog, fanout=fanout, checkpoint_every=every)  # type: ignore
+        self.patch = pytest.MonkeyPatch()
+        self.prepare(every, fanout)
         self.open: dict[tuple[str, int], Session] = {}
         self.models = {name: Model() for name in NAMES}
         self.deletions = 0
@@ -129,12 +131,22 @@ class Machine(RuleBasedStateMachine):
         if hasattr(self, "root"):
             for session in self.open.values():
                 session.close()
-            dreamlake.lake.FolderCatalog = self.real_catalog  # type: ignore
+            self.patch.undo()
             shutil.rmtree(self.root)
+
+    def prepare(self, every: int, fanout: int) -> None:
+        """Where the lake is."""
+        catalog = partial(FolderCatalog, fanout=fanout, checkpoint_every=every)
+        self.patch.setattr(dreamlake.lake, "FolderCatalog", catalog)
+        self.place: dict[str, Any] = {"local_path": self.root / "lake"}
+
+    def nothing_is_under_way(self) -> None:
+        store = self.root / "lake/.dreamlake"
+        assert os.listdir(store / "pending") == os.listdir(store / "tmp") == []
 
     def files(self, name: str, who: int) -> Any:
         if (name, who) not in self.open:
-            self.open[name, who] = Session(name, "w", local_path=self.root / "lake").open()
+            self.open[name, who] = Session(name, "w", **self.place).open()
         return self.open[name, who].files()
 
     # ---- life ----------------------------------------------------------------------------------------------------
@@ -147,12 +159,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule(what=st.sampled_from(["ckpt", "cache", "session.json"]))
     def lose_what_is_only_a_cache(self, what: str) -> None:
-        lake = self.root / "lake"
-        for path in [*lake.rglob("*.sqlite")] if what == "ckpt" else [*(lake / ".dreamlake/cache").iterdir()]:
+        patterns = {"ckpt": "**/*.sqlite", "cache": "**/cache/*.json", "session.json": "lake/w/*/session.json"}
+        for path in self.root.glob(patterns[what]):
             path.unlink()
-        if what == "session.json":
-            for path in lake.glob("w/*/session.json"):
-                path.unlink()
 
     # ---- upload --------------------------------------------------------------------------------------------------
 
@@ -540,8 +549,7 @@ class Machine(RuleBasedStateMachine):
                 assert files.read_bytes(file.key) == file.newest.data
             for file in model.files:
                 self.history_is_as_the_model_says(files, model, file)
-        store = self.root / "lake/.dreamlake"
-        assert os.listdir(store / "pending") == os.listdir(store / "tmp") == []
+        self.nothing_is_under_way()
 
     def history_is_as_the_model_says(self, files: Any, model: Model, file: File) -> None:
         expected = [(v.number, v.id, v.deleted is None, v.tags, v.metadata) for v in reversed(file.versions)]
@@ -555,7 +563,29 @@ class Machine(RuleBasedStateMachine):
         assert not any(files.exists(version.id) for version in file.versions[:-1])
 
 
+class RemoteMachine(Machine):
+    """The same on a remote lake, its database and bucket in memory."""
+
+    def prepare(self, every: int, fanout: int) -> None:
+        self.servers = FakeServers()
+        self.servers.install(self.patch)
+        catalog = partial(documents.DocumentCatalog, checkpoint_every=every)
+        self.patch.setattr(documents, "DocumentCatalog", catalog)
+        self.patch.setenv("XDG_CACHE_HOME", str(self.root / "cache"))
+        at = {"mongodb": "mongodb://h/d", "s3": {"bucket": "our-lake"}}
+        self.place = {"remote": at, "namespace": "ana"}
+
+    def nothing_is_under_way(self) -> None:
+        (docs,), (objects,) = self.servers.databases.values(), self.servers.buckets.values()
+        assert docs.count("records", {"open": True}) == 0 and list(objects.uploads()) == []
+        assert {doc["state"] for doc in docs.find("copies", {})} == {"live"}
+
+
 TestApi = Machine.TestCase
+TestRemoteApi = RemoteMachine.TestCase
+TestRemoteApi.settings = settings(
+    max_examples=15, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)
 TestApi.settings = settings(
     max_examples=70, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
