@@ -73,7 +73,7 @@ def judge(error: Exception, where: str, operation: str, shown: str) -> Verdict:
         return Verdict(Unavailable(f"no secure connection to {where} ({name}): check its certificate and the URL"))
     if isinstance(error, (vendor.EndpointConnectionError, vendor.ConnectTimeoutError, vendor.ProxyConnectionError)):
         return Verdict(Unavailable(f"{where} cannot be reached ({name}); check the endpoint and the network"), True)
-    if isinstance(error, vendor.HTTPClientError) or _is_cut(error):
+    if isinstance(error, (vendor.HTTPClientError, vendor.IncompleteReadError)) or _is_cut(error):
         return Verdict(Unavailable(f"the connection to {where} was cut or stood still ({name})"), True, maybe=True)
     if isinstance(error, vendor.BotoCoreError):  # credential providers, single sign-on, redirects
         return Verdict(AccessDenied(f"credentials for {where} could not be had ({name}); {_KEYS}"))
