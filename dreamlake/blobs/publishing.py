@@ -72,15 +72,16 @@ class Publisher:
         return self._threads.large(lambda: self._publish(doc, item, replace, aside))
 
     def _publish(self, doc: Doc, item: Item, replace: bool, aside: bool) -> bool:
-        for _ in range(_SENDS):
+        for sends in range(_SENDS):
+            if sends:
+                doc = self._new(doc["key"], item)
+                self._active.add(doc["owner"])
+                self._docs.insert([doc])
             try:
                 send = self._sender.whole if item.size <= PUT_BYTES else self._sender.in_parts
                 return self._go_live(doc, send(doc, item), replace, aside)
             except (Fenced, Conflict):
-                self._active.discard(doc["owner"])
-                doc = self._new(doc["key"], item)
-                self._active.add(doc["owner"])
-                self._docs.insert([doc])
+                continue
             except Unavailable:
                 raise  # another try, or process, may take it up
             except Exception:
