@@ -514,9 +514,7 @@ def test_what_looking_and_publishing_many_costs(world, monkeypatch):
     assert world.counted() == ({}, {"find": 3})
     assert all(blobs.look_all([Wanted(digest(data), 100, never) for data in datas]))
     assert world.counted() == ({}, {"find": 2})
-    assert [head == data for head, data in zip(blobs.heads([digest(d) for d in datas]), datas, strict=True)] == [
-        True
-    ] * 600
+    assert blobs.heads([digest(data) for data in datas]) == datas
     assert world.counted() == ({}, {"find": 2})
     with blobs.open(digest(datas[0])) as stream:
         assert stream.read() == datas[0]  # so small that the document has it
