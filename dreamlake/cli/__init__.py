@@ -154,9 +154,9 @@ def run(args: list[str]) -> int:
 def _call(args: list[str]) -> int:
     wanted = os.environ.get(COMPLETION_VARIABLE)
     if wanted:
-        from click.shell_completion import shell_complete
+        from dreamlake.cli.shells import answer
 
-        return shell_complete(dreamlake, {}, "dreamlake", COMPLETION_VARIABLE, wanted)
+        return answer(dreamlake, wanted)
     try:  # not dreamlake.main(): it would turn a broken pipe into exit code 1 and Ctrl-C into an empty line
         with dreamlake.make_context("dreamlake", list(args)) as ctx:
             result: Any = dreamlake.invoke(ctx)

@@ -1,9 +1,17 @@
-"""Completion of addresses for the shell: sessions, then paths folder by folder. Never creates or raises anything."""
+"""Completion of addresses for the shell: workspaces, sessions, then paths folder by folder, then versions.
+
+Never creates or raises anything.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from dreamlake.operations.context import Store
 
 MAX_ITEMS = 500
 
@@ -16,16 +24,34 @@ def addresses(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
     try:
         given = ctx.params.get("lake_dir") or ctx.find_root().params.get("lake_dir")
         store = open_lake(find_place(given)).store
-        catalog = store.catalog
         head, mark, path = incomplete.partition(":/")
-        if not mark:
-            names = [str(key) for key in store.sessions() if catalog.view(key).info.exists]
-            return [CompletionItem(name) for name in names if name.startswith(incomplete)][:MAX_ITEMS]
-        workspace, _, name = head.partition("/")
-        keys = [v.key for v in catalog.view(store.session(workspace, name)).live()]
-        return [CompletionItem(f"{head}:{key}") for key in next_steps(keys, "/" + path)][:MAX_ITEMS]
+        found = in_session(store, head, "/" + path) if mark else sessions(store, incomplete)
+        return [CompletionItem(text) for text in found[:MAX_ITEMS]]
     except Exception:  # nothing to offer is the worst that may happen while somebody types
         return []
+
+
+def sessions(store: Store, typed: str) -> list[str]:
+    """Sessions that begin like this; workspaces first, while several are left; the way on when only one is left."""
+    names = [str(key) for key in store.sessions() if str(key).startswith(typed)]
+    workspaces = list(dict.fromkeys(name.partition("/")[0] + "/" for name in names))
+    if "/" not in typed and len(workspaces) > 1:
+        return workspaces
+    found = [name for name in names if store.catalog.view(store.session(*name.split("/", 1))).info.exists]
+    if not found and typed.endswith(":"):  # the session is complete, and the path begins
+        return [f"{name}/" for name in (typed,) if name[:-1] in map(str, store.sessions())]
+    return [*found, f"{found[0]}:/"] if len(found) == 1 else found
+
+
+def in_session(store: Store, session: str, typed: str) -> list[str]:
+    """Files and folders of a session; after a file's ``@`` its aliases and versions."""
+    view = store.catalog.view(store.session(*session.split("/", 1)))
+    path, at, name = typed.rpartition("@")
+    state = view.file_at(path) if at else None
+    if state is not None:
+        names = [*sorted(state.aliases), *(f"v{v.number}" for v in reversed(state.versions) if v.deleted_at is None)]
+        return [f"{session}:{path}@{known}" for known in names if known.startswith(name)]
+    return [f"{session}:{key}" for key in next_steps([v.key for v in view.live()], typed)]
 
 
 def next_steps(keys: list[str], typed: str) -> list[str]:

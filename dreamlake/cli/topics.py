@@ -99,8 +99,7 @@ def help(ctx: click.Context, topic: str | None) -> None:
 
 @click.command()
 @click.argument("shell", type=click.Choice(_SHELLS))
-@click.pass_context
-def completion(ctx: click.Context, shell: str) -> None:
+def completion(shell: str) -> None:
     """Print the completion script for a shell.
 
     \b
@@ -108,11 +107,6 @@ def completion(ctx: click.Context, shell: str) -> None:
     zsh:   eval "$(dreamlake completion zsh)"       in ~/.zshrc
     fish:  dreamlake completion fish > ~/.config/fish/completions/dreamlake.fish
     """
-    from click.shell_completion import get_completion_class
+    from dreamlake.cli.shells import SCRIPTS
 
-    from dreamlake.cli import COMPLETION_VARIABLE
-
-    found = get_completion_class(shell)
-    if found is None:
-        raise InvalidInput(f"no completion for {shell}")
-    click.echo(found(ctx.find_root().command, {}, "dreamlake", COMPLETION_VARIABLE).source())
+    click.echo(SCRIPTS[shell], nl=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -225,22 +226,69 @@ def test_output_that_the_encoding_cannot_hold(cli: Cli) -> None:
 # ---- completion --------------------------------------------------------------------------------------------------
 
 
-def complete(cli: Cli, words: str, incomplete: str) -> list[str]:
-    """What zsh would be offered for the last word of a line."""
-    env = {"_DREAMLAKE_COMPLETE": "fish_complete", "COMP_WORDS": words, "COMP_CWORD": incomplete}
-    return [line.partition(",")[2].partition("\t")[0] for line in cli(env=env).out.splitlines()]
+def complete(cli: Cli, *words: str) -> list[str]:
+    """What zsh and fish are offered for the last word, after the line that says how to go on."""
+    env = {"_DREAMLAKE_COMPLETE": "zsh_complete", "COMP_WORDS": "\n".join(words)}
+    return cli(env=env).out.splitlines()
 
 
 def test_completion(lake: Cli) -> None:
     for shell in ("bash", "zsh", "fish"):
-        assert "_DREAMLAKE_COMPLETE" in lake.ok("completion", shell).out
+        assert f"{shell}_complete" in lake.ok("completion", shell).out
     lake.fails(2, "completion", "tcsh")
-    assert complete(lake, "dreamlake mat", "mat") == ["materialize"]
-    assert complete(lake, "dreamlake ls vis", "vis") == ["vision/b:2", "vision/run 1"]
-    assert complete(lake, "dreamlake ls 'vision/run 1:/", "'vision/run 1:/") == [
-        "vision/run 1:/config.json", "vision/run 1:/models/", "vision/run 1:/notes/",
+    assert [line.partition("\t")[0] for line in complete(lake, "dreamlake", "mat")] == ["space", "materialize"]
+    assert complete(lake, "dreamlake", "mat")[1].startswith("materialize\tBuild the files of sessions")
+    assert complete(lake, "dreamlake", "ls", "") == ["nospace", "audio/", "vision/"]
+    assert complete(lake, "dreamlake", "ls", "vis") == ["space", "vision/b:2", "vision/run 1"]
+    assert complete(lake, "dreamlake", "ls", "vision/r") == ["nospace", "vision/run 1", "vision/run 1:/"]
+    assert complete(lake, "dreamlake", "ls", "vision/run 1:/") == [
+        "nospace", "vision/run 1:/config.json", "vision/run 1:/models/", "vision/run 1:/notes/",
     ]  # fmt: skip
-    assert complete(lake, "dreamlake ls --so", "--so") == ["--sort"]
+    assert complete(lake, "dreamlake", "cat", "vision/run 1:/models/best.pth@") == [
+        "space", *(f"vision/run 1:/models/best.pth@{name}" for name in ("first", "v2", "v1")),
+    ]  # fmt: skip
+    assert complete(lake, "dreamlake", "cat", "none/x:/") == ["space"]
+    assert "--order" in [line.partition("\t")[0] for line in complete(lake, "dreamlake", "find", "--o")]
+    assert complete(lake, "dreamlake", "materialize", "--to", "") == ["folders"]
+    assert lake(env={"_DREAMLAKE_COMPLETE": "tcsh_complete"}).code == 1
+
+
+BASH_LINES = [
+    ("dreamlake ls vision/r", ["vision/run\\ 1", "vision/run\\ 1:/"]),
+    ("dreamlake ls vision/run\\ 1:/m", ["/models/"]),  # bash replaces only what follows the last colon
+    ("dreamlake ls vision/b", ["vision/b:2", "vision/b:2:/"]),
+    ("dreamlake ls vision/b:2:", ["/"]),
+    ("dreamlake ls 'vision/run 1:/m", ["vision/run 1:/models/"]),
+    ('dreamlake ls "vision/run 1:/models/b', ["vision/run 1:/models/best.pth"]),
+    ("dreamlake cat vision/run\\ 1:/models/best.pth@v", ["v2", "v1"]),
+    ("dreamlake --lake experiments ls vision/run\\ 1:/n", ["/notes/"]),
+    ("dreamlake find -w x vision/run\\ 1:/notes/", ["/notes/deep/"]),
+]
+
+
+@pytest.mark.parametrize(("line", "expected"), BASH_LINES, ids=[line for line, _ in BASH_LINES])
+def test_completion_in_bash(lake: Cli, line: str, expected: list[str]) -> None:
+    """The real shell, with the colon among the characters at which it takes words apart."""
+    script = f"""
+        eval "$({sys.executable} -m dreamlake completion bash)"
+        dreamlake() {{ {sys.executable} -m dreamlake "$@"; }}
+        compopt() {{ :; }}
+        COMP_LINE="$LINE"; COMP_POINT=${{#COMP_LINE}}
+        _dreamlake_completion dreamlake
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    env = {**lake.environment(), "LINE": line, "COMP_WORDBREAKS": " \"'@><=;|&(:"}
+    done = subprocess.run(["bash", "-c", script], cwd=lake.cwd, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == expected
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_completion_scripts_read(lake: Cli, shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not on this machine")
+    script = lake.ok("completion", shell).out
+    done = subprocess.run([shell, "-n"], input=script, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_command_starts_without_what_it_does_not_need(lake: Cli) -> None:
