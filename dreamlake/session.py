@@ -374,7 +374,8 @@ class Session:
         lake = self._need_open()
         if not write:
             return
-        if lake.info(self._key).write_protected:
+        catalog = lake.store.catalog
+        if catalog.view(self._key, fresh=False).info.write_protected and lake.info(self._key).write_protected:
             raise StateError(f"session {self._key} is write-protected")
 
 

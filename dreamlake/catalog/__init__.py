@@ -76,8 +76,11 @@ class Catalog(Protocol):
         """
         ...
 
-    def view(self, session: SessionKey) -> Fold:
+    def view(self, session: SessionKey, *, fresh: bool = True) -> Fold:
         """The fold of all records committed before the call, to read from.
+
+        ``fresh`` False: what was there a few seconds ago is good enough. That saves a request where there is a network,
+        for early refusals: whether a record is refused is decided by its commit.
 
         Later records may join it at any time; each of its methods answers from one state. An unknown session gives
         an empty fold whose ``info.exists`` is False. Raises like ``records``.

@@ -15,6 +15,7 @@ Upholds I4 and I5. A token is inserted once: a claim whose reply was lost starts
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import threading
@@ -43,6 +44,7 @@ INDEXES = (*LOG_INDEXES, OPEN)
 CHECKPOINT_EVERY = 2048  # cost folded since the last checkpoint before a new one is written; one entry costs 1
 RECORD_COST = 4  # fetching and reading one more record costs about as much as folding this many entries
 MAX_TRIES = 8  # of a call whose reply was lost
+STALE_S = 2.0  # how old a view may be that need not be fresh
 LATE_S = 3600.0  # a claim that has been arriving for so long never will
 _LEAPS = 4  # numbers tried one after the other before the log is read again
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
@@ -55,7 +57,7 @@ class _Tail:
         self.lock = threading.RLock()
         self.fold = fold
         self.cost = 0  # of the records folded since the newest checkpoint
-        self.read = False  # the log was read to its end at least once
+        self.refreshed = -math.inf  # when the log was last read to its end, in seconds since the epoch
 
 
 class DocumentCatalog:
@@ -185,11 +187,13 @@ class DocumentCatalog:
         with self._lock:
             self._awaited.add(claim.token)
         try:
+            begun = self._ports.now().timestamp()
             number = self._number(claim, tail)
             with tail.lock:
                 if tail.fold.n == number - 1:  # nobody came between: its own record need not be fetched
                     self._apply(tail, number, records.decode(records.encode(claim.record), f"claim {claim.token}"))
                     self._keep(claim.session, tail)
+                    tail.refreshed = begun  # the number was free: nobody has committed anything else
                 elif tail.fold.n < number:
                     self._refresh(claim.session, tail)
             outcomes = self._outcomes.get(claim.token)
@@ -201,7 +205,7 @@ class DocumentCatalog:
 
     def _number(self, claim: Claim, tail: _Tail) -> int:
         """Give the claim the next free number: the update is the commit, it needs the claim and the number at once."""
-        if not tail.read:
+        if tail.refreshed < 0:
             with tail.lock:
                 self._refresh(claim.session, tail)
         number, tried, lost, tries = tail.fold.n + 1, 0, False, self._tries()
@@ -232,7 +236,7 @@ class DocumentCatalog:
         return self._docs.update("records", {"_id": claim.token}, change, upsert=True)
 
     def _committed_as(self, claim: Claim, lost: bool) -> int:
-        """The number of a claim that is not pending any more. Raises ``ClaimRevoked`` unless a lost reply told of it."""
+        """The number of a claim that is no longer pending, when a reply was lost; else raises ``ClaimRevoked``."""
         where: Filter = {"_id": claim.token, "state": "committed"}
         for doc in self._docs.find("records", where, fields=["n"]) if lost else ():
             return int(doc["n"])
@@ -252,10 +256,11 @@ class DocumentCatalog:
     def sessions(self, damaged: Callable[[LakeError], None] | None = None) -> list[SessionKey]:
         return self._log.sessions(damaged)
 
-    def view(self, session: SessionKey) -> Fold:
+    def view(self, session: SessionKey, *, fresh: bool = True) -> Fold:
         tail = self._tail(session)
         with tail.lock:
-            self._refresh(session, tail)
+            if fresh or not 0 <= self._ports.now().timestamp() - tail.refreshed <= STALE_S:
+                self._refresh(session, tail)
             return tail.fold
 
     def barrier(self) -> None:
@@ -298,9 +303,10 @@ class DocumentCatalog:
 
     def _refresh(self, session: SessionKey, tail: _Tail) -> None:
         """Fold the records that are new since the last refresh; keep a checkpoint when they have become many."""
+        begun = self._ports.now().timestamp()
         for number, record in self.records(session, tail.fold.n):
             self._apply(tail, number, record)
-        tail.read = True
+        tail.refreshed = begun
         self._keep(session, tail)
 
     def _apply(self, tail: _Tail, number: int, record: Record) -> None:

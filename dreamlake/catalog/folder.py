@@ -225,7 +225,7 @@ class FolderCatalog:
             yield number, record
             number += 1
 
-    def view(self, session: SessionKey) -> Fold:
+    def view(self, session: SessionKey, *, fresh: bool = True) -> Fold:
         tail = self._tail(session)
         with tail.lock:
             self._refresh(session, tail)

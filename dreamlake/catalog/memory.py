@@ -58,7 +58,7 @@ class MemoryCatalog:
             log = list(self._logs.get(session, []))
         yield from enumerate(log[after:], after + 1)
 
-    def view(self, session: SessionKey) -> Fold:
+    def view(self, session: SessionKey, *, fresh: bool = True) -> Fold:
         with self._lock:
             if session not in self._folds:
                 self._folds[session] = Fold(session)

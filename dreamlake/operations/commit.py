@@ -12,6 +12,7 @@ from typing import Any
 
 from dreamlake.blobs import Ready
 from dreamlake.catalog import Committed
+from dreamlake.catalog.fold import Fold
 from dreamlake.content.chunking import MIN_FILE
 from dreamlake.content.ingest import Coded, Form
 from dreamlake.content.presence import rely_all, rely_on_part, rely_on_recipe
@@ -52,9 +53,7 @@ def commit(
         LakeError: the state refused the record (whatever ``Fold`` raises); nothing was changed.
         ClaimRevoked: revoked ``MAX_TRIES`` times in a row.
     """
-    refused = store.catalog.view(session).refusal(entries)
-    if refused is not None:
-        raise refused
+    refused_early(store, session, entries)
     for _ in range(MAX_TRIES):
         try:
             committed = _attempt(store, session, entries, needs, shown)
@@ -67,6 +66,20 @@ def commit(
     raise ClaimRevoked(
         f"the claim on session {session} was revoked {MAX_TRIES} times in a row; is a collector misconfigured?"
     )
+
+
+def refused_early(store: Store, session: SessionKey, entries: Sequence[dict[str, Any]]) -> Fold:
+    """Raises why a record of these entries would be refused now; returns the view that would take it.
+
+    The view may be a few seconds old, but nothing is refused for what may have changed since.
+    """
+    view = store.catalog.view(session, fresh=False)
+    if view.refusal(entries) is not None:
+        view = store.catalog.view(session)
+        refused = view.refusal(entries)
+        if refused is not None:
+            raise refused
+    return view
 
 
 def _attempt(

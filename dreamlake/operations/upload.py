@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from dreamlake.content.staging import Plain, Progress
 from dreamlake.model import SessionKey, Version
-from dreamlake.operations.commit import commit, secure
+from dreamlake.operations.commit import commit, refused_early, secure
 from dreamlake.operations.context import Store, check_encoding
 from dreamlake.operations.mediatypes import content_type
 from dreamlake.operations.taking import Taker
@@ -55,10 +55,7 @@ def upload_file(
 
     Raises what ``take``, ``code`` and ``commit`` raise.
     """
-    view = store.catalog.view(session)
-    refused = view.refusal([{"op": "put", "path": key}])
-    if refused is not None:
-        raise refused  # before any byte is read
+    view = refused_early(store, session, [{"op": "put", "path": key}])  # before any byte is read
     take_one = Taker(store, view, check_encoding(encoding, store.encoding), progress)
     plain = take_one.from_path(source, key) if isinstance(source, str) else take_one.from_memory(source, key)
     shown = source if isinstance(source, str) else key
@@ -76,10 +73,7 @@ def upload_together(
     store: Store, session: SessionKey, sources: Sequence[tuple[str, bytes | BinaryIO, Attributes]]
 ) -> list[Version]:
     """Store several files, each (path, content, attributes), in one record: all or none. Paths must differ."""
-    view = store.catalog.view(session)
-    refused = view.refusal([{"op": "put", "path": key} for key, _, _ in sources])
-    if refused is not None:
-        raise refused
+    view = refused_early(store, session, [{"op": "put", "path": key} for key, _, _ in sources])
     take_one, plains = Taker(store, view, store.encoding, None), list[Plain]()
     try:
         for key, source, _ in sources:

@@ -7,6 +7,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from conformance.test_catalog import KEY, OTHER, commit, fill, live, put, sealed
 from fakes.docs import MemoryDocs
 
 from dreamlake.catalog import pieces
-from dreamlake.catalog.documents import INDEXES, LATE_S, DocumentCatalog
+from dreamlake.catalog.documents import INDEXES, LATE_S, STALE_S, DocumentCatalog
 from dreamlake.errors import ClaimRevoked, Corrupt, LakeError, OutcomeUnknown, Unavailable, UnsupportedFormat
 from dreamlake.model import SessionKey
 from dreamlake.ports import Ports
 from dreamlake.services.mongo import MongoDocs
+
+NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
 @pytest.fixture(params=["docs", "mongo"])
@@ -573,3 +576,39 @@ def test_a_forked_child_works_although_a_thread_held_a_lock(cached):
     go_on.set()
     thread.join()
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+# ---- requests --------------------------------------------------------------------------------------------------------
+
+
+def test_an_upload_asks_the_catalog_twice(tmp_path):
+    """A claim and its commit; that nothing came between is known by the number it got."""
+    asked: list[str] = []
+
+    class Counted(MemoryDocs):
+        def __getattribute__(self, name: str) -> Any:
+            if name in ("insert", "update", "find", "count", "delete"):
+                asked.append(name)
+            return super().__getattribute__(name)
+
+    world = DocsCatalogWorld(Counted(), tmp_path)
+    fill(world.catalog, 2)
+    asked.clear()
+    for n in range(3):
+        assert world.catalog.view(KEY, fresh=False).current_at(f"/{n}x") is None
+        assert commit(world.catalog, put(f"/{n}x", f"{n}x")).number == n + 3
+    assert asked == ["insert", "update"] * 3
+
+
+def test_a_view_that_need_not_be_fresh_is_a_few_seconds_old_at_most(tmp_path):
+    world = DocsCatalogWorld(MemoryDocs(), tmp_path)
+    clock = [NOW]
+    client = DocumentCatalog(Ports(fs=NoSync(), now=lambda: clock[0]), world.docs)
+    assert client.view(KEY, fresh=False).n == 0  # the first one is read
+    fill(world.catalog, 1)
+    assert client.view(KEY, fresh=False).n == 0
+    clock[0] += timedelta(seconds=STALE_S + 1)
+    assert client.view(KEY, fresh=False).n == 1
+    fill(world.catalog, 1, start=1)
+    clock[0] -= timedelta(days=1)  # a clock that goes backwards proves nothing
+    assert client.view(KEY, fresh=False).n == 2
