@@ -11,13 +11,14 @@ import os
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import BinaryIO
 
 from dreamlake.blobs import Blobs, Copy
 from dreamlake.content import codecs, frame, recipe
 from dreamlake.content.recipe import GLUE, Recipe
 from dreamlake.errors import Corrupt, NotFound
+from dreamlake.threads import ThreadPoolExecutor
 
 MAX_RECIPE_BYTES = 256 << 20
 _CACHED_BYTES = 96 << 20  # plain parts that one reader keeps

@@ -11,7 +11,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from dreamlake.content.codecs import Base, Encoded
 from dreamlake.content.containers import Source
 from dreamlake.content.presence import rely_on_part
 from dreamlake.content.recipe import MAX_GLUE
+from dreamlake.threads import ThreadPoolExecutor
 
 _PIECE = 4 << 20
 _IN_FLIGHT_BYTES = 128 << 20  # plain bytes of parts that are being coded, besides the one being read

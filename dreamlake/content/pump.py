@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+
+from dreamlake.threads import ThreadPoolExecutor
 
 PIECE = 1 << 20  # still in the processor's cache when it is hashed: a third less work than with 4 MiB
 _BUFFERS = 3

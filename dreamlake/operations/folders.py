@@ -7,7 +7,6 @@ import glob
 import os
 import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from dreamlake.catalog import Claim
@@ -20,6 +19,7 @@ from dreamlake.operations.context import Store, check_encoding
 from dreamlake.operations.statcache import StatCache, began, settled
 from dreamlake.operations.taking import Taker
 from dreamlake.operations.upload import Attributes, put_entry
+from dreamlake.threads import ThreadPoolExecutor
 from dreamlake.values import encode
 
 

@@ -27,7 +27,8 @@ def session(memory_path: Path):
 
 def run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        # a warning of 3.12 and later about forks beside threads is what one of these tests is about
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(code), *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
@@ -264,14 +265,18 @@ def test_nothing_is_lost_at_the_end_of_a_program(tmp_path):
         os.makedirs(sys.argv[2])
         for i in range(20):
             open(f"{sys.argv[2]}/{i}", "w").write(str(i))
-        session.files.upload(sys.argv[2], path="/folder", wait=False)  # uses a pool of threads
+        import numpy
+        for i in range(2):
+            numpy.save(f"{sys.argv[2]}/w{i}.npy", numpy.arange(i, 2_000_000 + i, dtype="float32"))
+        session.files.upload(sys.argv[2], path="/folder", wait=False)  # uses pools of threads
         """,
         tmp_path / "lake",
         tmp_path / "src",
     )
     assert (done.returncode, done.stderr) == (0, "")
     with Session("s", "w", local_path=tmp_path / "lake") as session:
-        assert len(session.files.list()) == 50
+        assert len(session.files.list()) == 52
+        assert session.files.tensors("/folder/w1.npy")[0]["shape"] == [2_000_000]
 
 
 def test_errors_are_told_at_the_end_of_a_program(tmp_path):
