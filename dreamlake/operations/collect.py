@@ -141,7 +141,7 @@ class _Run:
             self._progress("scan", done, len(sessions))
             self.marks.read_session(session)
         numbers: dict[str, int] = {}
-        for done, copy in enumerate(self.store.blobs.copies()):
+        for done, copy in enumerate(self.store.blobs.copies(seals=False)):
             if done % 1000 == 0:
                 self._progress("list", done, 0)
             self.marks.contents.note(copy.key)
@@ -228,16 +228,15 @@ class _Run:
             yield outcome
 
     def _condemn(self, rows: Rows) -> Outcome:
-        outcome = Outcome()
-        for (key, size), reason in zip(rows, self._refs.reasons([key for key, _ in rows]), strict=True):
-            if reason is not None and reason.keeps:
-                continue
-            copy = self.store.blobs.condemn(key, self._batch)
+        outcome, blobs = Outcome(), self.store.blobs
+        reasons = self._refs.reasons([key for key, _ in rows])
+        sizes = {key: size for (key, size), reason in zip(rows, reasons, strict=True) if not (reason and reason.keeps)}
+        for copy in blobs.condemn_all(list(sizes), self._batch):
             if copy is not None:
-                outcome.condemned.add(size)
-                outcome.rows.append((key, size))
+                outcome.condemned.add(sizes[copy.key])
+                outcome.rows.append((copy.key, sizes[copy.key]))
                 if not CONDEMN:
-                    self.store.blobs.settle(copy, keep=False)
+                    blobs.settle(copy, keep=False)
         return outcome
 
     def _recheck(self) -> None:
@@ -263,14 +262,17 @@ class _Run:
 
     def _settle(self, copies: list[Copy]) -> Outcome:
         """Each condemned copy: live again if anything refers to it, gone if its time has come, else left (R6)."""
-        outcome = Outcome()
+        outcome, due = Outcome(), []
         for copy, reason in zip(copies, self._refs.reasons([copy.key for copy in copies]), strict=True):
             if reason is not None and reason.keeps:
                 if put_back(self.store, copy):
                     outcome.restored.add(copy.size)
             elif not self._due(str(copy.batch)):
                 self._wait(copy, outcome)
-            elif self.store.blobs.settle(copy, keep=False):
+            else:
+                due.append(copy)
+        for copy, done in zip(due, self.store.blobs.settle_all(due, keep=False), strict=True):
+            if done:
                 outcome.freed.add(copy.size)
         return outcome
 
