@@ -6,22 +6,25 @@ A folder stands for the remote lake of that name. What looks behind the store's 
 
 from __future__ import annotations
 
+import copy
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fakes.remote import FakeServers
+from upkeep_support import World
 
 from dreamlake import lake, session
 from dreamlake.location import RemoteAddress, locate, location_of
 from dreamlake.services.s3_calling import S3Settings
 
 MODULES = frozenset({"test_files_upload", "test_files_read", "test_files_tree", "test_files_retention"})
-MODULES |= {"test_session", "test_legacy", "test_savers"}
+MODULES |= {"test_session", "test_legacy", "test_savers", "test_collect", "test_usage"}
 
 # What only a folder has: files that people see, rights and disks, names that file systems confuse, other processes.
 _FOLDER_ONLY = {
-    "damage to stored files, and rights on them; conformance/test_blobs_objects.py damages objects": """
+    "damage to stored files, and rights on them; test_remote_upkeep damages objects": """
     test_damaged_content_never_reaches_the_user test_broken_mark_is_noticed_before_the_first_byte
     test_touched_but_whole_copy_is_read test_lost_content_names_the_file_and_the_rest_stays_readable
     test_uploading_again_heals test_copy_of_content_that_is_gone test_restore_of_content_that_is_gone
@@ -42,6 +45,15 @@ _FOLDER_ONLY = {
     test_protection_cannot_be_taken_back test_name_and_workspace_by_position_or_keyword
     test_everything_survives_reopening_and_a_checkpoint test_interrupted_download_leaves_nothing
     """,
+    "claims, records, blobs and scratch as files, and the time stamps of the kernel; see test_remote_upkeep": """
+    test_claims_of_the_dead_and_of_the_silent_are_revoked_and_cannot_commit
+    test_an_unreadable_claim_stops_it_until_it_is_old test_a_claim_of_a_newer_format_stops_it_whatever_its_age
+    test_scratch_of_the_dead_and_of_the_silent_is_removed test_an_uploader_whose_scratch_was_taken_starts_again
+    test_a_condemned_copy_never_replaces_a_live_one test_a_log_that_does_not_read_stops_it
+    test_a_log_that_breaks_while_it_runs_leaves_everything_readable test_large_sessions_are_released_and_still_synced
+    test_on_a_network_file_system_it_waits_between_condemning_and_rechecking test_stats_agree_with_what_du_counts
+    test_it_may_die_at_any_call_and_the_next_one_finishes test_content_that_is_missing_takes_no_space
+    """,
     "other processes: the fakes are in this one; real servers have them in integration/": """
     test_killed_process_loses_nothing test_fork_in_the_middle test_processes_that_create_one_lake_at_once
     """,
@@ -59,6 +71,8 @@ class RemoteWorld(FakeServers):
         monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
         monkeypatch.setattr(session, "locate", lambda *args, **named: self.moved(locate(*args, **named)))
         monkeypatch.setattr(lake, "location_of", lambda *args, **named: self.moved(location_of(*args, **named)))
+        if hasattr(module, "World"):
+            monkeypatch.setattr(module, "World", partial(RemoteUpkeep, self))
         for helper in (self.stored, self.scratch, self.records):
             if hasattr(module, helper.__name__):
                 monkeypatch.setattr(module, helper.__name__, helper)
@@ -97,3 +111,21 @@ class RemoteWorld(FakeServers):
         copies = [f"copy {doc['_id']}" for doc in docs.find("copies", {"state": {"$in": ["uploading", "deleting"]}})]
         pieces = [str(path) for path in self._cache.rglob("tmp/*")]
         return claims + copies + [str(upload) for upload in objects.uploads()] + pieces
+
+
+class RemoteUpkeep(World):
+    """What the tests of collection, usage and verification work on, with raw looks at the documents and objects."""
+
+    def __init__(self, servers: RemoteWorld, root: Path, **ports: Any) -> None:
+        self._servers = servers
+        super().__init__(root, **ports)
+
+    def names(self) -> list[str]:
+        docs, objects = self._servers._lake(self.root)
+        found = list(docs.find("copies", {"state": {"$in": ["live", "condemned"]}}))
+        assert all(doc["_id"] in objects.held for doc in found)
+        return sorted(doc["key"] + (f"~{doc['batch']}" if doc["state"] == "condemned" else "") for doc in found)
+
+    def snapshot(self) -> dict[str, Any]:
+        docs, objects = self._servers._lake(self.root)
+        return {"objects": dict(objects.held), **copy.deepcopy(docs.tables)}
