@@ -13,6 +13,8 @@ from dreamlake.catalog.fold import Fold
 from dreamlake.model import SessionKey
 from dreamlake.ports import NO_FORK, Ports
 
+MAX_SESSIONS = 1000  # that are kept; one takes space only once its log is long
+
 
 class ViewCache:
     """Checkpoints below ``folder``; with None there are none."""
@@ -40,7 +42,8 @@ class ViewCache:
         folder = f"{self._folder}/{session.sid}"
         target, scratch = f"{folder}/{fold.n}.sqlite", f"{folder}/{self._ports.scratch_name('view')}"
         try:
-            self._fs.make_dir(folder)
+            if self._fs.make_dir(folder):
+                self._make_room(session.sid)
             self._fs.write(scratch, dump(fold))
             self._fs.fsync(scratch)  # a torn one must not be mistaken for a whole one
             self._fs.rename(scratch, target)
@@ -53,6 +56,18 @@ class ViewCache:
                 with contextlib.suppress(OSError):
                     self._fs.unlink(f"{folder}/{number}.sqlite")
         return self._read(session, target)
+
+    def _make_room(self, newest: str) -> None:
+        """Of too many sessions, forget those whose checkpoints were written first."""
+        ages: list[tuple[int, str]] = []
+        for sid in self._fs.list(str(self._folder)):
+            with contextlib.suppress(OSError):
+                ages.append((self._fs.lstat(f"{self._folder}/{sid}").mtime_ns, sid))
+        for _, sid in sorted(ages)[: max(0, len(ages) - MAX_SESSIONS)]:
+            if sid != newest:
+                for name in self._fs.list(f"{self._folder}/{sid}"):
+                    self._fs.unlink(f"{self._folder}/{sid}/{name}")
+                self._fs.remove_dir(f"{self._folder}/{sid}")
 
     def _numbers(self, folder: str) -> list[int]:
         try:

@@ -17,37 +17,30 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import random
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from dreamlake.catalog import Claim, Committed, Pending, pieces
+from dreamlake.catalog import Claim, Committed
 from dreamlake.catalog import record as records
 from dreamlake.catalog.cached import ViewCache
+from dreamlake.catalog.document_claims import OPEN, DocumentClaims, open_as
 from dreamlake.catalog.document_log import LOG_INDEXES, DocumentLog
-from dreamlake.catalog.entries import check_entries
 from dreamlake.catalog.fold import Fold
 from dreamlake.catalog.record import Record
-from dreamlake.errors import ClaimRevoked, Conflict, Corrupt, LakeError, OutcomeUnknown, Unavailable
+from dreamlake.errors import ClaimRevoked, Conflict, LakeError, OutcomeUnknown
 from dreamlake.model import SessionKey
-from dreamlake.ports import Ports, iso
-from dreamlake.services.docs import Doc, Docs, Filter, Index
+from dreamlake.ports import Ports
+from dreamlake.services.docs import Docs, Filter
 
 __all__ = ["INDEXES", "DocumentCatalog"]
 
-# Over no field that changes while a claim stays open: a scan of it would miss a claim that moves (R5).
-OPEN = Index("records", (("open", 1),), where={"open": True})
-OPEN_BY_BEAT = Index("records", (("open", 1), ("beat", 1)), where={"open": True})  # for a mutation only
 INDEXES = (*LOG_INDEXES, OPEN)
 
 CHECKPOINT_EVERY = 2048  # cost folded since the last checkpoint before a new one is written; one entry costs 1
 RECORD_COST = 4  # fetching and reading one more record costs about as much as folding this many entries
-MAX_TRIES = 8  # of a call whose reply was lost
 STALE_S = 2.0  # how old a view may be that need not be fresh
-LATE_S = 3600.0  # a claim that has been arriving for so long never will
 _LEAPS = 4  # numbers tried one after the other before the log is read again
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
 
 
 class _Tail:
@@ -60,7 +53,7 @@ class _Tail:
         self.refreshed = -math.inf  # when the log was last read to its end, in seconds since the epoch
 
 
-class DocumentCatalog:
+class DocumentCatalog(DocumentClaims):
     """``Catalog`` in a database in which ``INDEXES`` are.
 
     Args:
@@ -71,13 +64,12 @@ class DocumentCatalog:
 
     # Rules that tests switch off to prove that they would notice (SPEC "Mutation switches").
     FENCED_COMMIT = True
-    STEADY_SCAN = True
     READ_BACK = True
 
     def __init__(
         self, ports: Ports, docs: Docs, *, cache: str | None = None, checkpoint_every: int = CHECKPOINT_EVERY
     ) -> None:
-        self._ports, self._docs = ports, docs
+        super().__init__(ports, docs)
         self._log, self._cache = DocumentLog(docs), ViewCache(ports, cache)
         self._checkpoint_every = checkpoint_every
         self._begin()
@@ -89,96 +81,6 @@ class DocumentCatalog:
         self._outcomes: dict[str, Sequence[Any]] = {}  # of this process's own commits, by token
         self._awaited: set[str] = set()
         self._lock = threading.Lock()
-
-    # ---- claims --------------------------------------------------------------------------------------------------
-
-    def claim(self, session: SessionKey, needs: Iterable[str], entries: Sequence[dict[str, Any]]) -> Claim:
-        check_entries(entries, records.MAX_ENTRIES)
-        needed, made = tuple(needs), iso(self._ports.now())
-        for _ in self._tries():
-            token = self._ports.new_id()
-            record = Record(token, self._ports.owner(), session, made, needed, tuple(entries))
-            try:
-                self._insert(record)
-                return Claim(session, token, record)
-            except OutcomeUnknown:  # it may still arrive: that token is never used again
-                with contextlib.suppress(Unavailable):
-                    self.revoke(token)
-        raise AssertionError("unreachable")
-
-    def _insert(self, record: Record) -> None:
-        now = self._ports.now().timestamp()
-        text = records.encode(record).decode()
-        large = pieces.cut(record.token, text)
-        doc: Doc = {"_id": record.token, "sid": record.session.sid, "open": True, "at": now, "beat": now}
-        if large:
-            doc |= {"state": "arriving", "pieces": [piece["_id"] for piece in large]}
-        else:
-            doc |= {"state": "pending", "text": text}
-        if self._docs.insert("records", [doc]):
-            raise OutcomeUnknown(f"token {record.token} was used before")
-        if not large:
-            return
-        pieces.put(self._docs, large, self._tries)
-        if not self._docs.update("records", _open(record.token, "arriving"), {"$set": {"state": "pending"}}):
-            raise ClaimRevoked(f"claim {record.token} was revoked")
-
-    def revoke(self, token: str) -> bool:
-        small = {**_open(token, "pending"), "pieces": {"$exists": False}}
-        if self._docs.delete("records", small):
-            return True
-        doc = next(self._docs.find("records", {"_id": token}, fields=["open", "state", "pieces"]), None)
-        if doc is None or not doc.get("open"):
-            return False
-        if not doc.get("pieces"):  # not there a moment ago: it has only just arrived
-            return self._docs.delete("records", small) > 0
-        where = {"_id": token, "open": True, "state": {"$in": ["arriving", "pending"]}}
-        revoked = any(self._known(lambda: self._docs.update("records", where, {"$set": {"state": "revoked"}})))
-        if revoked or doc["state"] == "revoked":
-            pieces.remove(self._docs, doc["pieces"])
-            self._docs.delete("records", _open(token, "revoked"))
-        return revoked
-
-    def touch(self, claim: Claim) -> None:
-        with contextlib.suppress(Unavailable):
-            beat = {"$set": {"beat": self._ports.now().timestamp()}}
-            self._docs.update("records", _open(claim.token, "pending"), beat)
-
-    def pending(self) -> Iterator[Pending]:
-        now = self._ports.now().timestamp()
-        for doc in self._open_docs():
-            if doc.get("state") == "pending":
-                record = self._decode(doc)
-                if record is not None:
-                    yield Pending(doc["_id"], record, now - _beat(doc, now))
-
-    def unreadable(self) -> Iterator[tuple[str, float]]:
-        now = self._ports.now().timestamp()
-        for doc in self._open_docs():
-            age = now - _beat(doc, now)
-            try:
-                if doc.get("state") == "pending":
-                    self._decode(doc)
-                elif age > LATE_S:  # whoever was bringing, or removing, its pieces has died
-                    yield doc["_id"], age
-            except Corrupt:
-                yield doc["_id"], age
-            except LakeError:
-                continue
-
-    def _open_docs(self) -> Iterator[Doc]:
-        hint = OPEN.keys if self.STEADY_SCAN else OPEN_BY_BEAT.keys
-        return self._docs.find("records", {"open": True}, hint=hint)
-
-    def _decode(self, doc: Doc) -> Record | None:
-        """The record of an open claim; None when it was revoked while it was read."""
-        where = f"claim {doc['_id']}"
-        try:
-            return records.decode(pieces.text_of(self._docs, doc, where), where)
-        except Corrupt:
-            if "pieces" in doc and not self._docs.count("records", _open(doc["_id"], "pending")):
-                return None
-            raise
 
     # ---- commit --------------------------------------------------------------------------------------------------
 
@@ -230,7 +132,7 @@ class DocumentCatalog:
     def _commit_as(self, claim: Claim, number: int) -> bool:
         change: dict[str, Any] = {"$set": {"state": "committed", "n": number}, "$unset": {"open": ""}}
         if self.FENCED_COMMIT:
-            return self._docs.update("records", _open(claim.token, "pending"), change)
+            return self._docs.update("records", open_as(claim.token, "pending"), change)
         text = records.encode(claim.record).decode()  # mutation: commits although the claim may be gone
         change["$set"] |= {"sid": claim.session.sid, "text": text}
         return self._docs.update("records", {"_id": claim.token}, change, upsert=True)
@@ -332,31 +234,3 @@ class DocumentCatalog:
             if n == number:
                 break
         return outcomes
-
-    def _tries(self) -> Iterator[None]:
-        """Paces the tries of a call whose reply may be lost; raises ``OutcomeUnknown`` after the last."""
-        for attempt in range(MAX_TRIES):
-            if attempt:
-                wait = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**attempt)
-                self._ports.sleep(wait * random.uniform(0.5, 1.0))
-            yield
-        raise OutcomeUnknown("the replies of the database were lost again and again; is the connection to it sound?")
-
-    def _known(self, change: Callable[[], bool]) -> Iterator[bool]:
-        """Repeat a change that may be repeated until its reply comes; yields that reply."""
-        for _ in self._tries():
-            try:
-                result = change()
-            except OutcomeUnknown:
-                continue
-            yield result
-            return
-
-
-def _open(token: str, state: str) -> Filter:
-    return {"_id": token, "open": True, "state": state}
-
-
-def _beat(doc: Doc, default: float) -> float:
-    beat = doc.get("beat")
-    return float(beat) if isinstance(beat, (int, float)) else default

@@ -16,8 +16,10 @@ from conformance.conftest import DocsCatalogWorld, NoSync, SmallDocsCatalogWorld
 from conformance.test_catalog import KEY, OTHER, commit, fill, live, put, sealed
 from fakes.docs import MemoryDocs
 
+from dreamlake.catalog import cached as cached_module
 from dreamlake.catalog import pieces
-from dreamlake.catalog.documents import INDEXES, LATE_S, STALE_S, DocumentCatalog
+from dreamlake.catalog.document_claims import LATE_S
+from dreamlake.catalog.documents import INDEXES, STALE_S, DocumentCatalog
 from dreamlake.errors import ClaimRevoked, Corrupt, LakeError, OutcomeUnknown, Unavailable, UnsupportedFormat
 from dreamlake.model import SessionKey
 from dreamlake.ports import Ports
@@ -530,6 +532,16 @@ def test_a_checkpoint_of_another_history_is_not_used(cached):
     fill(cached.again(), 22, start=200)
     expected = {f"/{i}": f"{i:x}" for i in [*range(kept - 2), *range(200, 222)]}
     assert live(cached.again().view(KEY)) == expected
+
+
+def test_checkpoints_of_a_thousand_sessions_are_kept_and_no_more(cached, monkeypatch):
+    monkeypatch.setattr(cached_module, "MAX_SESSIONS", 3)
+    keys = [SessionKey("w", f"s{n}") for n in range(6)]
+    for n, key in enumerate(keys):
+        fill(cached.catalog, 8, session=key, start=100 * n)
+    assert {folder.name for folder in cached.cache.iterdir()} == {key.sid for key in keys[-3:]}
+    for key in keys:
+        assert len(cached.again().view(key).live()) == 8
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(cached):
