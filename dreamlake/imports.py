@@ -14,7 +14,7 @@ from dreamlake import config, values
 from dreamlake.errors import Conflict, InvalidInput, InvalidType, NotFound
 from dreamlake.journal import LOGS, TRACKS, Journal, number_key
 from dreamlake.lake import open_lake
-from dreamlake.location import RemoteAddress, is_url
+from dreamlake.location import is_url
 from dreamlake.logs import LEVELS
 from dreamlake.model import DEFAULT_MAX_FILE_BYTES, session_key
 from dreamlake.operations.importing import FoundSession, FoundTrack, Imported, Skip
@@ -30,7 +30,7 @@ Progress = Callable[[int], None]
 
 
 def import_into(
-    location: str | os.PathLike[str] | RemoteAddress | None,
+    location: Any,
     kind: str,
     source: str | os.PathLike[str],
     *,
@@ -43,7 +43,7 @@ def import_into(
     """Import a source into a lake, which is created if need be.
 
     Args:
-        location: the lake: a folder or a remote address; None: the configured one.
+        location: the lake, as ``open_lake`` takes it: a folder, or a remote; None: the configured one.
         kind: "folder" or "tar": all files go into ``session``, below ``path``; "mlflow": a file store, a session a run;
             "dreamlake": what DreamLake 0.2 to 0.4 wrote in local mode, a session a session.
         workspace: for "mlflow" and "dreamlake": one for all sessions, instead of their own.
@@ -111,7 +111,7 @@ class _Into:
     ) -> None:
         self._location, self._found, self._report = location, found, report
         self._any_version, self._progress = any_version, progress
-        remote = isinstance(location, RemoteAddress) or is_url(location)
+        remote = not isinstance(location, (str, os.PathLike, type(None))) or is_url(location)
         self._place: dict[str, Any] = {"remote" if remote else "local_path": location, "capture": False}
         self.key = session_key(found.workspace, found.name)
 

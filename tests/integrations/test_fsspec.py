@@ -466,6 +466,7 @@ def test_zarr(fs, options):
     assert len(fs.glob("w/s/arrays/x/c/*/*")) == 4
 
 
+@pytest.mark.filterwarnings("ignore:UPath .* not explicitly implemented")
 def test_universal_pathlib(fs, options):
     from upath import UPath
 
