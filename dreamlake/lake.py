@@ -185,7 +185,10 @@ class Lake(Finding, Upkeep, Checkpoints):
         with meter(todo.bytes, "materialize") as progress:
             if isinstance(todo, object_files.ObjectPlan):
                 return object_files.execute(self.store, todo, workers=workers, progress=progress)
-            return execute(self.store, todo, executor=executor, workers=workers, progress=progress)
+            opener = self.home.opener() if self.root is None else None
+            return execute(
+                self.store, todo, executor=executor, opener=opener, workers=workers, progress=progress
+            )  # fmt: skip
 
 
 def open_lake(

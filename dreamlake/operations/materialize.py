@@ -23,7 +23,7 @@ from dreamlake.errors import AccessDenied, InvalidInput
 from dreamlake.inside import link_below
 from dreamlake.model import SessionKey
 from dreamlake.operations.context import Store
-from dreamlake.operations.placing import BATCH_BYTES, Job, Outcome, Placer, Progress, batches, twins_apart
+from dreamlake.operations.placing import BATCH_BYTES, Job, Opener, Outcome, Placer, Progress, batches, twins_apart
 from dreamlake.operations.planned import Options, Plan, TreePlan
 from dreamlake.operations.survey import SCRATCH_PREFIX, Problem, unchanged
 from dreamlake.operations.treeplan import plan, problem
@@ -73,6 +73,7 @@ def execute(
     todo: Plan,
     *,
     executor: Executor | None = None,
+    opener: Opener | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Materialized:
@@ -80,6 +81,7 @@ def execute(
 
     Args:
         executor: run the work there instead of in threads; the store and the target must be reachable from it.
+        opener: opens the store there; default: what it consists of is sent.
         workers: number of threads (default: one a core, at most 8).
         progress: called with bytes done, from any thread.
 
@@ -89,6 +91,7 @@ def execute(
     """
     result = Materialized(todo.root, unchanged=sum(t.unchanged for t in todo.trees), conflicts=list(todo.conflicts))
     run = _Run(store, todo, result, progress)
+    run.placer.opener = opener
     run.probe()
     try:
         with run.claims():

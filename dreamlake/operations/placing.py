@@ -11,16 +11,18 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dreamlake.blobs import Blobs
 from dreamlake.content import frame, reading
 from dreamlake.errors import Corrupt, NotFound, UnsupportedFormat
+from dreamlake.operations.context import Store
 from dreamlake.operations.placed import Mark, mark_of
 from dreamlake.operations.survey import SCRATCH_PREFIX, content_digest, fold, unchanged
 from dreamlake.ports import Fs, Ports, Stat
 
 Progress = Callable[[int], None]
+Opener = Callable[[], Store]
 
 BATCH_FILES = 64
 BATCH_BYTES = 16 << 20
@@ -54,6 +56,7 @@ class Placer:
     """Places files below one root. Can be sent to another process (without ``progress`` and ``stop``).
 
     Attributes:
+        opener: opens the store where it is sent to; without one, ``blobs`` itself is sent.
         link: auto, reflink, hardlink, symlink or copy.
         root: target root; symbolic links inside it to a store inside it are relative, so that a lake can be moved.
     """
@@ -62,12 +65,19 @@ class Placer:
     ports: Ports
     link: str
     root: str
+    opener: Opener | None = None
     can_clone: bool = True  # turned off by the first refusal: then auto copies without trying each time
     progress: Progress | None = field(default=None, repr=False)
     stop: threading.Event | None = field(default=None, repr=False)
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "progress": None, "stop": None}
+        blobs = self.blobs if self.opener is None else None
+        return {**self.__dict__, "progress": None, "stop": None, "blobs": blobs}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.opener is not None:
+            self.blobs = _opened(self.opener)
 
     def place_all(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Place files one after another; a problem of one does not keep the others from their place."""
@@ -211,6 +221,17 @@ class Placer:
             write(piece)
 
         return write_unless_stopped
+
+
+_last: list[tuple[object, Blobs]] = []  # of this process: batch after batch is of one store
+
+
+def _opened(opener: Opener) -> Blobs:
+    """The blobs of a store, opened once. Openers are partial functions, equal when they call the same alike."""
+    key = (getattr(opener, "func", opener), getattr(opener, "args", ()))
+    if not _last or _last[0][0] != key:
+        _last[:] = [(key, opener().blobs)]
+    return _last[0][1]
 
 
 class Stopped(BaseException):

@@ -11,6 +11,8 @@ import sys
 import textwrap
 import time
 import urllib.request
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +126,22 @@ def test_objects_under_documented_keys_and_links(place, tmp_path):
         for path in ("/ü 1.bin", "/models/w.npy"):
             with urllib.request.urlopen(session.files().link(path, expires_s=60), timeout=30) as answer:
                 assert answer.read() == session.files().read_bytes(path)
+
+
+def test_pools_of_processes_and_optimize(place, tmp_path):
+    """Each process opens the lake for itself; what was stored whole becomes parts and differences."""
+    with Session("s", "w", remote=place, encoding="raw") as session:
+        for n in range(3):
+            session.files().save_numpy(np.arange(400_000, dtype="f4") + n, "w.npy")
+        session.files().upload(b"x" * 1000, filename="x")
+    with open_lake(place) as lake, ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        assert lake.verify(deep=True, executor=pool).findings == []
+        assert lake.materialize("w/s", to=tmp_path / "tree", executor=pool).placed == 2
+        before = lake.stats().stored_bytes
+        assert lake.optimize().recoded == 3
+        lake.collect(now=True)
+        assert lake.stats().stored_bytes < before / 10 and lake.verify(deep=True).findings == []
+        assert lake.materialize("w/s", to=tmp_path / "tree").unchanged == 2
 
 
 def test_sixteen_clients_in_one_workspace(place):
