@@ -4,6 +4,7 @@
 
 Every worker notes what was acknowledged in an append-only file, and before it deletes something, that it may be gone.
 At the end everything acknowledged must be there and readable, and one collection must leave exactly what is referenced.
+``DREAMLAKE_STRESS_REMOTE``, a mapping as JSON, makes it a remote lake; FOLDER then holds only the notes.
 ``--naive`` breaks the protocol (look before claiming, unlink after one scan), to show that this would notice. Prints
 the judgement as one JSON object; exit status 1 when anything is wrong.
 """
@@ -25,7 +26,7 @@ import dreamlake.operations.collect as collecting
 import dreamlake.operations.commit as committing
 from dreamlake.content import reading
 from dreamlake.errors import ClaimRevoked, LakeError, NotFound
-from dreamlake.lake import open_lake
+from dreamlake.lake import Lake, open_lake
 from dreamlake.model import session_key
 from dreamlake.operations import tree
 from dreamlake.operations.commit import commit
@@ -35,7 +36,9 @@ from dreamlake.operations.upload import Attributes, upload_file
 from dreamlake.operations.verify import verify
 from dreamlake.ports import OsFs, Ports
 
-SESSIONS = [session_key("ws", "a"), session_key("ws", "b")]
+REMOTE = json.loads(os.environ.get("DREAMLAKE_STRESS_REMOTE", "null"))
+NAMESPACE = "stress" if REMOTE else ""
+SESSIONS = [session_key("ws", name, NAMESPACE) for name in "ab"]
 HOT_S = 0.4  # every worker uploads the same few contents for that long: nearly all are hits on what others delete
 PAUSE_S = 0.4  # longest time between two kills: a collection must have a chance to finish
 ROLES = [("plain", 0), ("plain", 1), ("plain", 2), ("coded", 3), ("gc", 4), ("gc", 5), ("optimize", 6)]
@@ -54,8 +57,12 @@ class QuickFs(OsFs):
         os.stat(path)
 
 
+def lake(root: str) -> Lake:
+    return open_lake(REMOTE or root, create=True, namespace=NAMESPACE or None, ports=Ports(fs=QuickFs()))
+
+
 def opened(root: str) -> Store:
-    return open_lake(root, create=True, ports=Ports(fs=QuickFs())).store
+    return lake(root).store
 
 
 def series(folder: str) -> list[str]:
@@ -226,9 +233,10 @@ def judge(root: str) -> dict[str, Any]:
 def main(root: str, seconds: float, naive: bool) -> int:
     os.makedirs(f"{root}.files")
     series(f"{root}.files")
-    store = opened(root)
+    made = lake(root)
     for key in SESSIONS:
-        commit(store, key, [{"op": "session"}])
+        commit(made.store, key, [{"op": "session"}])
+    made.close()  # who forks has no connections
     open(f"{root}.acks", "wb").close()
     if naive:
         committing.CLAIM_FIRST = collecting.CONDEMN = False
