@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 import click
 
 from dreamlake import __version__
+from dreamlake.cli.output import MANNER, styled
 from dreamlake.errors import LakeError
 
 __all__ = ["VERBS", "Verb", "main"]
@@ -61,6 +62,7 @@ VERBS: dict[str, Verb] = {
     "import": Verb("imports", _TREE, "Import a folder, a tar, MLflow runs, older DreamLake trees."),
     "export": Verb("imports", _TREE, "Export files as a folder or tar, with checksums."),
     "materialize": Verb("trees", _TREE, "Build the files of sessions as an ordinary folder tree."),
+    "demo": Verb("demo", _MORE, "Show what a lake does, on real data, in seconds and offline."),
     "help": Verb("topics", _MORE, "Show help on a verb or a topic."),
     "completion": Verb("topics", _MORE, "Print the shell completion script."),
 }
@@ -69,6 +71,17 @@ SPELLINGS = {"log": "history"}  # other words for the same verb
 COMPLETION_VARIABLE = "_DREAMLAKE_COMPLETE"
 INTERRUPTED = 130  # as a shell reports a program that Ctrl-C ended
 BROKEN_PIPE = 141  # as a shell reports a program whose reader went away
+
+
+def add_examples(name: str, command: click.Command) -> None:
+    """Put the examples of a verb, and of the verbs below it, at the end of its help."""
+    from dreamlake.cli.examples import EXAMPLES
+
+    if name in EXAMPLES:
+        command.epilog = "\n".join(["\b", "Examples:", *(f"  {line}" for line in EXAMPLES[name])])
+    if isinstance(command, click.Group):
+        for sub, below in command.commands.items():
+            add_examples(f"{name} {sub}", below)
 
 
 class Verbs(click.Group):
@@ -83,6 +96,7 @@ class Verbs(click.Group):
             return None
         module = import_module(f"dreamlake.cli.{VERBS[name].module}")
         command: click.Command = getattr(module, name.replace("-", "_"))
+        add_examples(name, command)
         return command
 
     def resolve_command(
@@ -116,14 +130,17 @@ class Verbs(click.Group):
     help="The lake: its root folder, a profile or a URL. Default: $DREAMLAKE_LOCAL_PATH, else $DREAMLAKE_REMOTE, else "
     "the lake that the current folder lies in, else the configured one, else ./experiments.",
 )
+@click.option("--verbose", "-v", is_flag=True, help="Say which lake, how long it took, and where errors arose.")
+@click.option("--quiet", "-q", is_flag=True, help="No remarks and no progress; of changes, only errors.")
 @click.version_option(__version__, message="dreamlake %(version)s")
 @click.pass_context
-def dreamlake(ctx: click.Context, lake_dir: str | None) -> None:
+def dreamlake(ctx: click.Context, lake_dir: str | None, verbose: bool, quiet: bool) -> None:
     """Keep the files of experiments: every content once, every version readable.
 
     Files are named WORKSPACE/SESSION:/path/to/file, older versions with @v3 or @alias at the end, sessions
     WORKSPACE/SESSION. See dreamlake help addresses.
     """
+    MANNER.more(verbose, quiet)
     ctx.obj = lake_dir
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
@@ -167,21 +184,29 @@ def _call(args: list[str]) -> int:
         raise KeyboardInterrupt from None
     except click.ClickException as error:
         where = f" (see {error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
-        _say(f"error: {error.format_message()}{where}")
+        _say_error(f"{error.format_message()}{where}")
         return 2
     except BrokenPipeError:
         raise
     except LakeError as error:
-        _say(f"error: {error}")
+        _say_error(str(error))
         return error.exit_code
     except OSError as error:
-        _say(f"error: {_about(error)}")
+        _say_error(_about(error))
         return 1
 
 
 def _about(error: OSError) -> str:
     text = error.strerror or str(error) or type(error).__name__
     return f"{error.filename}: {text}" if error.filename else text
+
+
+def _say_error(text: str) -> None:
+    _say(f"{styled('error:', 'error', sys.stderr)} {text}")
+    if MANNER.verbose:
+        import traceback
+
+        traceback.print_exc()
 
 
 def _say(text: str) -> None:

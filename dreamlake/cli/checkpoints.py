@@ -20,7 +20,7 @@ _ROWS = 20  # kinds of files shown one by one
 
 @verb()
 @click.argument("folder", metavar="DIR")
-@click.option("--quick", "-q", is_flag=True, help="Read an eighth of each large file and estimate the rest.")
+@click.option("--quick", is_flag=True, help="Read an eighth of each large file and estimate the rest.")
 @click.option("--encoding", type=click.Choice(_ENCODINGS), default="auto", show_default=True,
               help="auto codes checkpoints, coded every large file.")  # fmt: skip
 @click.option("--top", type=click.IntRange(0), default=10, show_default=True, metavar="N", help="Show N single files.")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dreamlake.cli.output import Output
+from dreamlake.cli.output import MANNER, Output
 
 if TYPE_CHECKING:
     from dreamlake.files import Files
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from dreamlake.model import SessionKey
 
 __all__ = ["Run", "verb"]
+
+_COMPARED = 5000  # files of a session that a misspelt one is compared with
 
 
 class Run:
@@ -28,9 +32,9 @@ class Run:
         dry: True when the verb must only say what it would do.
     """
 
-    def __init__(self, lake_dir: str | None, as_json: bool, dry: bool) -> None:
+    def __init__(self, lake_dir: str | None, out: Output, dry: bool) -> None:
         self._lake_dir, self.dry = lake_dir, dry
-        self.out = Output(as_json)
+        self.out = out
 
     @functools.cached_property
     def place(self) -> str | RemoteAddress:
@@ -147,19 +151,32 @@ def nearest(name: str, names: list[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def verb(*, changes: bool = False) -> Callable[[Callable[..., Any]], click.Command]:
+def verb(*, changes: bool = False, pages: bool = False) -> Callable[[Callable[..., Any]], click.Command]:
     """Make a function a verb: it is called with a ``Run`` and its own options; its docstring is the help.
 
     Args:
         changes: it changes something, and therefore takes ``--dry-run``.
+        pages: what it prints may be long, and goes through a pager on a terminal.
     """
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         @functools.wraps(function)
-        def call(lake_dir: str | None, as_json: bool, dry_run: bool = False, **options: Any) -> Any:
+        def call(
+            lake_dir: str | None, as_json: bool, verbose: bool, quiet: bool, dry_run: bool = False, **options: Any
+        ) -> Any:
+            MANNER.more(verbose, quiet)
             given = lake_dir if lake_dir is not None else click.get_current_context().find_root().obj
-            run = Run(given, as_json, dry_run)
-            return function(run, **{name: run.own(value) for name, value in options.items()})
+            out, start = Output(as_json, changes=changes, pages=pages), time.monotonic()
+            run = Run(given, out, dry_run)
+            given_options = {name: run.own(value) for name, value in options.items()}
+            try:
+                return function(run, **given_options)
+            except FileNotFoundError as error:
+                raise _with_hint(run, given_options.values(), error) from error
+            finally:
+                out.finish()
+                if MANNER.verbose:
+                    _tell(run, function.__name__, time.monotonic() - start)
 
         command = click.command(function.__name__)(call)
         command.params.append(
@@ -169,6 +186,39 @@ def verb(*, changes: bool = False) -> Callable[[Callable[..., Any]], click.Comma
         if changes:
             text = "Say what would be done; change nothing."
             command.params.append(click.Option(["--dry-run", "-n"], is_flag=True, help=text))
+        command.params += manner()
         return command
 
     return decorate
+
+
+def _with_hint(run: Run, options: Iterable[Any], error: FileNotFoundError) -> FileNotFoundError:
+    """An error about a misspelt file says which one was probably meant."""
+    from dreamlake.cli.addresses import Address
+    from dreamlake.errors import NotFound
+
+    if isinstance(error, NotFound) and str(error).startswith("no file"):
+        flat = [one for option in options for one in (option if type(option) is tuple else (option,))]
+        for address in flat:
+            if isinstance(address, Address) and address.path is not None and address.path == error.path:
+                keys = [v.key for v in run.lake.store.catalog.view(address.key).live()[:_COMPARED]]
+                folders = {key.rpartition("/")[0] for key in keys}
+                return NotFound(f"{error}{nearest('/' + address.path.strip('/'), [*keys, *folders])}", path=error.path)
+    return error
+
+
+def _tell(run: Run, verb: str, seconds: float) -> None:
+    from dreamlake.errors import LakeError
+
+    with contextlib.suppress(LakeError):  # an error of the verb itself must not give way to one of this
+        run.out.note(f"{verb} on {run.where} took {seconds:.2f} s")
+
+
+def manner() -> list[click.Parameter]:
+    """The options ``-v`` and ``-q``."""
+    return [
+        click.Option(
+            ["--verbose", "-v"], is_flag=True, help="Say which lake, how long it took, and where errors arose."
+        ),
+        click.Option(["--quiet", "-q"], is_flag=True, help="No remarks and no progress; of changes, only errors."),
+    ]

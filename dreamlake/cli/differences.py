@@ -29,7 +29,7 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     return AddressType().shell_complete(ctx, param, incomplete)
 
 
-@verb()
+@verb(pages=True)
 @click.argument("a", shell_complete=_complete)
 @click.argument("b", shell_complete=_complete)
 @click.option("--local", is_flag=True, help="A and B are files or folders on disk; no lake is needed.")

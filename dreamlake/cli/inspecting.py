@@ -156,7 +156,7 @@ def _folder(run: Run, what: Address) -> None:
     run.out.facts([("folder", f"{what.key}:{folder}"), ("files", f"{len(rows):,}, {size(total)}")])
 
 
-@verb()
+@verb(pages=True)
 @click.argument("file", type=ADDRESS)
 def history(run: Run, file: Address) -> None:
     """List the versions of a file, newest first, of a deleted one too.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _ORDERS = ["uploaded", "updated", "path", "size"]
 
 
-@verb()
+@verb(pages=True)
 @click.argument("scope", type=ADDRESS, required=False)
 @click.option("--tag", "-t", "tags", multiple=True, help="Only files with this tag (repeat: with any of them).")
 @click.option(
@@ -123,7 +123,7 @@ def print_files(run: Run, hits: Sequence[Hit], *, sessions: bool = False) -> Non
 # ---- tree --------------------------------------------------------------------------------------------------------
 
 
-@verb()
+@verb(pages=True)
 @click.argument("scope", type=ADDRESS, required=False)
 @click.option("--depth", "-L", type=click.IntRange(1), metavar="N", help="At most N levels.")
 def tree(run: Run, scope: Address | None, depth: int | None) -> None:
@@ -188,7 +188,7 @@ def _leaves(folder: dict[str, Any]) -> Iterable[Version]:
 # ---- find --------------------------------------------------------------------------------------------------------
 
 
-@verb()
+@verb(pages=True)
 @click.argument("scope", type=ADDRESS, required=False)
 @click.option("--where", "-w", "expressions", multiple=True, metavar="EXPR",
               help="Expression, e.g. 'metadata.acc > 0.9 and tag:best'; see dreamlake help expressions.")  # fmt: skip

@@ -121,7 +121,7 @@ def test(run: Run, what: str | None, create_indexes: bool) -> int:
     from dreamlake.location import RemoteAddress
 
     if what is not None:
-        run = Run(what, run.out.as_json, run.dry)
+        run = Run(what, run.out, run.dry)
     if not isinstance(run.place, RemoteAddress):
         raise InvalidInput(f"{run.where} is a folder; name a profile or a URL, or use dreamlake doctor")
     if create_indexes:

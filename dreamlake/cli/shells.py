@@ -122,9 +122,9 @@ def candidates(group: click.Command, words: list[str], current: str) -> tuple[st
 
     items = ShellComplete(group, {}, "dreamlake", "").get_completions(words, current)
     kinds = {item.type for item in items}
-    if kinds & {"file", "dir"}:
+    found = [(str(i.value), i.help or "") for i in items if i.type == "plain" and "\n" not in str(i.value)]
+    if not found and kinds & {"file", "dir"}:
         return "files" if "file" in kinds else "folders", []
-    found = [(str(item.value), item.help or "") for item in items if "\n" not in str(item.value)]
     return "nospace" if any(value.endswith(("/", "@", "=")) for value, _ in found) else "space", found
 
 

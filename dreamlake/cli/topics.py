@@ -71,6 +71,9 @@ Environment
   DREAMLAKE_MAX_FILE_BYTES  largest file that may be uploaded (default 5 GiB)
   DREAMLAKE_CONFIG          configuration file (default ~/.config/dreamlake/config.toml)
   DREAMLAKE_PROGRESS=0      no progress bars
+  DREAMLAKE_PAGER, PAGER    what shows listings that do not fit the terminal (default less; cat or empty: none)
+  NO_COLOR                  no colours and no bold headings
+  COLUMNS, LINES            another size of the terminal than it has
   TZ                        time zone in which times are shown and read
 """,
 }

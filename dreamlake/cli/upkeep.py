@@ -240,7 +240,7 @@ def stats(run: Run) -> None:
     )
 
 
-@verb()
+@verb(pages=True)
 @click.argument("scope", type=ADDRESS, required=False, metavar="[WORKSPACE[/SESSION[:/PATH]]]")
 @click.option("--by", type=click.Choice(_GROUPS), default="session", show_default=True, help="What to add up.")
 @click.option("--depth", type=click.IntRange(1), default=1, show_default=True, help="Folders deep, with --by path.")
@@ -274,7 +274,7 @@ def _selection(run: Run, scope: Address | None) -> Any:
     return lambda session, version: session == scope.key and (version.key + "/").startswith(path + "/")
 
 
-@verb()
+@verb(pages=True)
 @click.argument("checksum")
 def why(run: Run, checksum: str) -> int:
     """Show what keeps a content: everything that refers to the blob of a checksum (or its first 6 digits)."""

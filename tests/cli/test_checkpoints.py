@@ -88,9 +88,9 @@ def test_scan_as_json(empty: Cli) -> None:
 
 def test_scan_quick_says_that_it_estimates(empty: Cli) -> None:
     checkpoints(empty.cwd / "runs")
-    out = empty.ok("scan", "-q", "runs", "--sort", "stored").out
+    out = empty.ok("scan", "--quick", "runs", "--sort", "stored").out
     assert "~3.1 MiB" in out and "TAKES MOST" in out and out.rstrip().endswith("; ~ is estimated")
-    assert empty.ok("scan", "-q", "runs", "--json").json[0]["quick"] is True
+    assert empty.ok("scan", "--quick", "runs", "--json").json[0]["quick"] is True
 
 
 def test_scan_options(empty: Cli) -> None:
@@ -267,9 +267,9 @@ def test_names_of_strangers_play_no_tricks(empty: Cli) -> None:
 
 @pytest.mark.parametrize(
     ("words", "wanted"),
-    [("dreamlake diff vision/a:/mo", "vision/a:/models/"), ("dreamlake diff ./", "file"),
-     ("dreamlake diff --local vis", "file")],
+    [("dreamlake diff vision/a:/mo", "vision/a:/models/"), ("dreamlake diff ./", "files"),
+     ("dreamlake diff --local vis", "files")],
 )  # fmt: skip
 def test_completion_knows_addresses_and_files(pair: Cli, words: str, wanted: str) -> None:
-    env = {"_DREAMLAKE_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
-    assert wanted in pair.real(env=env).out
+    env = {"_DREAMLAKE_COMPLETE": "zsh_complete", "COMP_WORDS": words.replace(" ", "\n")}
+    assert wanted in pair.real(env=env).out.splitlines()

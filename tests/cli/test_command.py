@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import pty
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from cli_process import RUN, Cli
 
 from dreamlake import __version__, errors
-from dreamlake.cli import SPELLINGS, VERBS
+from dreamlake.cli import SPELLINGS, VERBS, dreamlake
+from dreamlake.cli.examples import EXAMPLES
 from dreamlake.cli.topics import TOPICS
 from dreamlake.cli.trees import DIFFERS
 
@@ -73,6 +77,59 @@ def test_every_verb_has_help_with_its_options(lake: Cli) -> None:
             "export",
         }
         assert ("--dry-run" in page) == (name in changes)
+
+
+def every_command() -> Iterator[tuple[str, click.Command]]:
+    """Verbs with their own verbs, by what is typed."""
+    root = click.Context(dreamlake, info_name="dreamlake")
+    for name in VERBS:
+        command = dreamlake.get_command(root, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            inner = click.Context(command, info_name=name, parent=root)
+            yield from ((f"{name} {sub}", command.get_command(inner, sub)) for sub in command.list_commands(inner))
+        else:
+            yield name, command
+
+
+def test_every_verb_has_examples_that_parse() -> None:
+    known = dict(every_command())
+    assert set(EXAMPLES) <= set(known)
+    for name, command in known.items():
+        with click.Context(command, info_name=name) as context:
+            text = command.get_help(context)
+        line = rf"(?m)^ *(?:[a-z ]+: +(?:eval \"\$\()?)?dreamlake {name}(?=[ )\n]|$)(.*?)(?:  .*)?$"
+        examples = re.findall(line, text)
+        assert examples, f"{name} has no example"
+        for example in examples if name in EXAMPLES else ():
+            words = shlex.split(example.partition(" | ")[0])
+            command.make_context(name, words, resilient_parsing=False).close()
+
+
+def test_the_reference_page_is_current() -> None:
+    from dreamlake.cli.reference import page
+
+    committed = (Path(__file__).resolve().parents[2] / "docs/reference-cli.md").read_text("utf-8")
+    assert committed == page(), "run: python -m dreamlake.cli.reference > docs/reference-cli.md"
+    for name, command in every_command():
+        assert f"### dreamlake {name}\n" in committed
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert all(spelling in committed for spelling in option.opts)
+
+
+def test_demo_is_a_tour_that_leaves_a_whole_lake(empty: Cli) -> None:
+    out = empty.ok("demo", "tour").out
+    assert "epoch 8: loss " in out and "\n$ dreamlake diff " in out and "nothing is damaged" in out
+    for words in (["ls", "demo/byte-model"], ["stats"]):
+        assert f"$ dreamlake {' '.join(words)}\n" in out
+        assert empty.ok("--lake", "tour", *words).out
+    losses = [float(text) for text in re.findall(r"loss (\d\.\d+), ", out)]
+    assert len(losses) == 8 and losses == sorted(losses, reverse=True) and losses[0] > 1.2 * losses[-1]
+    best = empty.ok("info", "demo/byte-model:/models/model.npz@best", "--json", "--lake", "tour").json[0]
+    assert best["metadata"]["loss"] < 3 and best["version"] == 8
+    assert "exists; the demo makes a folder of its own" in empty.fails(4, "demo", "tour")
+    assert sorted(os.listdir(empty.cwd)) == ["tour"]
 
 
 def test_topics(lake: Cli) -> None:
@@ -181,12 +238,11 @@ def test_ctrl_c_leaves_nothing_half_made(cli: Cli) -> None:
     assert "big.bin" not in cli.ok("ls", RUN).out
 
 
-def on_a_terminal(cli: Cli, *args: str) -> str:
+def on_a_terminal(cli: Cli, *args: str, code: int = 0, **variables: str) -> str:
     """Output of a run whose standard streams are a terminal."""
     leader, follower = pty.openpty()
-    process = subprocess.Popen(
-        cli.argv(*args), cwd=cli.cwd, env=cli.environment(), stdin=follower, stdout=follower, stderr=follower
-    )
+    env = cli.environment({"TERM": "xterm", "LINES": "50", **variables})
+    process = subprocess.Popen(cli.argv(*args), cwd=cli.cwd, env=env, stdin=follower, stdout=follower, stderr=follower)
     os.close(follower)
     out = b""
     while True:
@@ -198,14 +254,83 @@ def on_a_terminal(cli: Cli, *args: str) -> str:
             break
         out += piece
     os.close(leader)
-    assert process.wait(60) == 0
-    return out.decode()
+    assert process.wait(60) == code
+    return out.decode().replace("\r\n", "\n")
 
 
-def test_short_work_on_a_terminal_shows_no_bar_and_no_colour(cli: Cli) -> None:
-    out = on_a_terminal(cli, "materialize")
-    assert out == f"placed 5 files, 2.0 KiB, in {cli.root}\r\n".replace("\r\n", "; 0 unchanged\r\n")
-    assert "\x1b" not in on_a_terminal(cli, "ls", RUN)
+def test_short_work_on_a_terminal_shows_no_bar(cli: Cli) -> None:
+    assert on_a_terminal(cli, "materialize") == f"placed 5 files, 2.0 KiB, in {cli.root}; 0 unchanged\n"
+
+
+def test_colour_on_a_terminal_only_and_never_with_no_color(lake: Cli) -> None:
+    out = on_a_terminal(lake, "ls", RUN)
+    assert out.startswith("\x1b[1mPATH") and out.count("\x1b[") == 2  # the headings stand out, nothing else
+    assert "\x1b[1;31merror:\x1b[0m no session" in on_a_terminal(lake, "ls", "vision/none", code=3)
+    plain = lake.ok("ls", RUN).out
+    for variables in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+        assert on_a_terminal(lake, "ls", RUN, **variables) == plain
+        assert "\x1b" not in on_a_terminal(lake, "ls", "vision/none", code=3, **variables)
+    assert "\x1b" not in plain
+
+
+def test_tables_fit_the_terminal(lake: Cli) -> None:
+    long = "/models/" + "a-very-long-folder-name/" * 4 + "checkpoint.pth"
+    with lake.session() as session:
+        session.files.upload(b"x", filename="checkpoint.pth", path=os.path.dirname(long), tags=["one", "two"])
+    try:
+        for columns in (60, 80, 140):
+            lines = on_a_terminal(lake, "ls", RUN, COLUMNS=str(columns), NO_COLOR="1").splitlines()
+            assert max(map(len, lines)) <= columns
+            assert any("point.pth" in line and "1 B" in line for line in lines)
+        assert long in lake.ok("ls", RUN).out  # elsewhere nothing is cut
+    finally:
+        lake.ok("rm", f"{RUN}:{long}")
+
+
+def test_long_listings_go_through_a_pager(lake: Cli, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    pager = tmp_path / "pager"
+    pager.write_text(f"#!/bin/sh\ncat > '{seen}'\n")
+    pager.chmod(0o755)
+    plain = lake.ok("ls", RUN).out
+    assert on_a_terminal(lake, "ls", RUN, LINES="50", PAGER=str(pager), NO_COLOR="1") == plain  # it fits
+    assert on_a_terminal(lake, "ls", RUN, LINES="3", PAGER=str(pager), NO_COLOR="1") == ""
+    assert seen.read_text() == plain
+    for variables in ({"DREAMLAKE_PAGER": "cat"}, {"DREAMLAKE_PAGER": ""}, {"PAGER": "/no/such/pager"}):
+        more = {"LINES": "3", "PAGER": str(pager), "NO_COLOR": "1", **variables}
+        assert on_a_terminal(lake, "ls", RUN, **more) == plain
+    assert on_a_terminal(lake, "ls", RUN, LINES="3", PAGER="true", NO_COLOR="1") == ""  # ended without reading
+    seen.unlink()
+    assert lake.ok("ls", RUN, env={"LINES": "3", "PAGER": str(pager)}).out == plain and not seen.exists()
+    assert len(on_a_terminal(lake, "ls", RUN, "--json", LINES="3", PAGER=str(pager)).splitlines()) == 3
+
+
+def test_quiet_and_verbose(cli: Cli) -> None:
+    (cli.cwd / "x").write_bytes(b"x")
+    for args in (["-q", "upload", "x", f"{RUN}:/q"], ["upload", "x", f"{RUN}:/q", "-q"], ["rm", "-q", f"{RUN}:/q/x"]):
+        done = cli.ok(*args)
+        assert (done.out, done.err) == ("", "")
+    assert "/models" in cli.ok("ls", "-q", RUN).out  # what was asked for is shown
+    assert cli.ok("upload", "-q", "--json", "x", f"{RUN}:/q").json[0]["filename"] == "x"
+    assert "no file '/none'" in cli.fails(3, "rm", "-q", f"{RUN}:/none")
+    said = cli("ls", "-v", RUN).err
+    assert re.fullmatch(rf"dreamlake: ls on {re.escape(str(cli.root))} took \d+\.\d\d s\n", said)
+    assert cli("-v", "ls", RUN).err.startswith("dreamlake: ls on ")
+    said = subprocess.run(
+        cli.argv("ls", "-v", "vision/none"), cwd=cli.cwd, env=cli.environment(), capture_output=True, text=True
+    ).stderr
+    assert "error: no session" in said and "Traceback" in said and "NotFound" in said
+    assert "Traceback" not in cli("ls", "vision/none").err
+
+
+def test_misspelt_names_get_a_hint(lake: Cli) -> None:
+    assert "did you mean '/config.json'?" in lake.fails(3, "cat", f"{RUN}:/confg.json")
+    assert "did you mean '/models'?" in lake.fails(3, "ls", f"{RUN}:/model")
+    assert "did you mean 'vision/run 1'?" in lake.fails(3, "ls", "vision/rum 1")
+    assert "did you mean 'vision'?" in lake.fails(3, "ls", "visoin")
+    assert "did you mean 'history'?" in lake.fails(2, "histroy")
+    assert "--order" in lake.fails(2, "find", "--ordr", "size")
+    assert "did you mean" not in lake.fails(3, "cat", f"{RUN}:/quite-another-thing")
 
 
 def test_hostile_text_cannot_play_tricks_on_a_terminal(cli: Cli) -> None:
