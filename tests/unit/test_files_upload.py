@@ -788,7 +788,7 @@ BAD_ATTRIBUTES = [
     ({"tags": [1]}, TypeError, "tag 1 must be text"),
     ({"tags": 5}, TypeError, "tags must be a list of text"),
     ({"tags": ["x" * 2000]}, ValueError, "2,000 bytes; the limit is 1,024"),
-    ({"tags": map(str, range(300))}, ValueError, "300 tags; the limit is 256"),
+    ({"tags": dict.fromkeys(map(str, range(300))).keys()}, ValueError, "300 tags; the limit is 256"),
     ({"description": 5}, TypeError, "description must be text"),
     ({"description": "x" * 70_000}, ValueError, "description has 70,000 bytes"),
 ]
