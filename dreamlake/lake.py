@@ -24,6 +24,7 @@ from dreamlake.model import DEFAULT_MAX_FILE_BYTES, SessionInfo, SessionKey
 from dreamlake.operations.context import DEFAULT_ENCODING, Bucket, Store, check_encoding
 from dreamlake.ports import Ports
 from dreamlake.progress import meter
+from dreamlake.syncing import Syncing
 from dreamlake.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from dreamlake.operations.optimize import Optimized
 
 
-class Lake(Finding, Upkeep, Checkpoints):
+class Lake(Finding, Upkeep, Checkpoints, Syncing):
     """An open lake. Made by ``open_lake``; may be used in a ``with`` block, which closes it.
 
     Attributes:

@@ -202,6 +202,17 @@ class Checkpoint:
         where = "WHERE file_id = (SELECT file_id FROM versions WHERE id = ?) ORDER BY number"
         return self._state(self._rows(where, (version_id,), _COLUMNS + ", owns"))
 
+    def file(self, file_id: str) -> FileState | None:
+        return self._state(self._rows("WHERE file_id = ? ORDER BY number", (file_id,), _COLUMNS + ", owns"))
+
+    def files_ordered_at(self, seqs: Sequence[int]) -> Iterator[FileState]:
+        found: set[str] = set()
+        for start in range(0, len(seqs), 500):
+            page = seqs[start : start + 500]
+            where = f"WHERE seq IN ({','.join('?' * len(page))})"
+            found.update(row[0] for row in self._rows(where, tuple(page), "file_id"))
+        return (state for file_id in sorted(found) if (state := self.file(file_id)) is not None)
+
     def live_below(self, prefix: str) -> Iterator[str]:
         end = prefix[:-1] + chr(ord(prefix[-1]) + 1)  # prefix ends in "/"
         last = ""

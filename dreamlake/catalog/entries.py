@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dreamlake.catalog.merging import check_shape as check_merge
 from dreamlake.errors import Conflict, InvalidInput
 from dreamlake.model import ancestors, is_digest
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 Entry = dict[str, Any]
 
-OPS = frozenset({"session", "put", "set", "move", "del", "undel", "alias", "trim", "drop", "read", "noop"})
+OPS = frozenset({"session", "put", "set", "move", "del", "undel", "alias", "trim", "drop", "merge", "read", "noop"})
 _TEXT_OR_NONE = (str, type(None))
 _NEEDED: dict[str, dict[str, Any]] = {
     "put": {"id": str, "path": str, "digest": str, "size": int, "type": str},
@@ -28,6 +29,7 @@ _NEEDED: dict[str, dict[str, Any]] = {
     "undel": {"id": str},
     "alias": {"path": str, "name": str},
     "trim": {"ids": list},
+    "merge": {"after": str, "stamps": list, "files": list, "gone": dict},
 }
 _OPTIONAL: dict[str, Any] = {
     "at": str,
@@ -54,6 +56,8 @@ def check_shape(entry: Entry) -> None:
     for name in _OPTIONAL.keys() & entry.keys():
         if not isinstance(entry[name], _OPTIONAL[name]):
             raise TypeError(f"{op}: {name} is {entry[name]!r}")
+    if op == "merge":
+        check_merge(entry, _PATH.fullmatch)
     if op == "put" and not (entry["id"] and is_digest(entry["digest"]) and 0 <= entry["size"] is not True):
         raise ValueError(f"put: id {entry['id']!r}, digest {entry['digest']!r}, size {entry['size']!r}")
     path = entry.get("to") if op == "move" else entry.get("path") if op in ("put", "alias") else None
@@ -93,6 +97,8 @@ def check_independent(fold: Fold, entries: Sequence[Entry]) -> None:
         Conflict: two entries touch one file, or lead to one path, or to a file and something inside it.
     """
     changes = [entry for entry in entries if entry["op"] not in _APART]
+    if len(entries) > 1 and any(entry["op"] == "merge" for entry in entries):
+        raise Conflict("a record that merges can do nothing else")
     if len(changes) > 1 and any(entry["op"] == "drop" for entry in changes):
         raise Conflict("a record that drops the session can do nothing else")
     if any(entry["op"] != "put" for entry in changes):  # puts alone meet each other only in their places

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from dreamlake.catalog import merging
 from dreamlake.catalog.entries import check_independent
 from dreamlake.catalog.record import Record
 from dreamlake.errors import Conflict, LakeError, NotFound, StateError
@@ -64,7 +65,9 @@ class Base(Protocol):
     info: SessionInfo
 
     def file_at(self, key: str) -> FileState | None: ...
+    def file(self, file_id: str) -> FileState | None: ...
     def file_with(self, version_id: str) -> FileState | None: ...
+    def files_ordered_at(self, seqs: Sequence[int]) -> Iterator[FileState]: ...
     def files_with(self, version_ids: Sequence[str]) -> Iterator[FileState]: ...
     def live_below(self, prefix: str) -> Iterator[str]: ...
     def live_rows(self) -> list[VersionRow]:
@@ -113,6 +116,26 @@ class Fold:
             state = self.base.file_with(version_id) if self.base else None
             return None if state is None or state.file_id in self._files else state
 
+    def file(self, file_id: str) -> FileState | None:
+        """The file of this id, unless nothing is left of it."""
+        with self._lock:
+            state = self._files.get(file_id)
+            if state is not None:
+                return state if state.versions else None
+            return self.base.file(file_id) if self.base else None
+
+    def files_ordered_at(self, seqs: Iterable[int]) -> list[FileState]:
+        """The files that have a version with one of these ``seq``."""
+        with self._lock:
+            asked = {seq for seq in seqs if seq <= self.seq}
+            if not asked:
+                return []
+            found = [f for f in self._files.values() if any(v.seq in asked for v in f.versions)]
+            if self.base:
+                kept = self.base.files_ordered_at(sorted(asked))
+                found += [state for state in kept if state.file_id not in self._files]
+            return found
+
     def current_at(self, key: str) -> Version | None:
         """The live version at a path."""
         state = self.file_at(key)
@@ -124,6 +147,15 @@ class Fold:
             if path == "/" or self._below.get(path, 0) > 0:
                 return True
             return self.base is not None and any(f not in self._files for f in self.base.live_below(below(path)))
+
+    def live_inside(self, path: str, *, without: Iterable[str]) -> bool:
+        """True while a live file lies below ``path``, these files not counted."""
+        with self._lock:
+            states = {file_id: self._files.get(file_id) for file_id in without}
+            if self._below.get(path, 0) > merging.live_among(states.values(), path):
+                return True
+            kept = self.base.live_below(below(path)) if self.base else iter(())
+            return any(file_id not in self._files and file_id not in states for file_id in kept)
 
     def live(self) -> list[Version]:
         """The newest version of every live file, in upload order."""
@@ -199,8 +231,8 @@ class Fold:
     def apply(self, n: int, record: Record) -> list[Any]:
         """Take record ``n``; returns per entry the version it made, None, or the error that refused the record."""
         with self._lock:
-            self.n, self.token = n, record.token
             error = self.refusal(record.entries)
+            self.n, self.token = n, record.token
             if error is not None:
                 return [error] * len(record.entries)
             return [_APPLY[entry["op"]](self, entry, record) for entry in record.entries]
@@ -221,7 +253,7 @@ class Fold:
         return None
 
     def _check_session(self, op: str) -> None:
-        if op in ("session", "noop", "read"):
+        if op in ("session", "noop", "read", "merge"):
             return
         if self.info.write_protected and op != "drop":
             raise StateError(f"session {self.session} is write-protected")
@@ -430,6 +462,37 @@ class Fold:
                 self._count(owned.key, -1)
         self.info = self.info._replace(dropped_at=at, write_protected=False)
 
+    # merge --------------------------------------------------------------------------------------------------------
+
+    def _check_merge(self, entry: Entry) -> None:
+        error = merging.refusal(self, entry)
+        if error is not None:
+            raise error
+
+    def _merge(self, entry: Entry, record: Record) -> None:
+        for file in entry["files"]:
+            state = self.file(file["id"])
+            if state is None:
+                continue
+            state = self._own(state)
+            if state.current is not None:
+                self._count(state.key, -1)
+            if self._at.get(state.key) == state.file_id:
+                self._at[state.key] = None
+            for version in state.versions:
+                self._of.pop(version.id, None)
+        for file in entry["files"]:
+            versions, file_id = merging.versions_of(file), file["id"]
+            made = FileState(file_id, file["path"], versions, merging.aliases_of(file), file["primary"])
+            self._files[file_id] = made
+            self._of.update((version.id, file_id) for version in versions)
+            if versions and made.primary:
+                self._at[made.key] = file_id
+            if made.current is not None:
+                self._count(made.key, 1)
+            self.seq = max([self.seq, *(version.seq for version in versions)])
+        self.info = merging.info_of(self, entry)
+
     def _nothing(self, entry: Entry, record: Record) -> None:
         return None
 
@@ -441,6 +504,7 @@ _CHECK: dict[str, Any] = {
     "del": Fold._live_with,
     "undel": Fold._check_undel,
     "alias": Fold._check_alias,
+    "merge": Fold._check_merge,
 }
 _APPLY: dict[str, Any] = {
     "put": Fold._put,
@@ -452,6 +516,7 @@ _APPLY: dict[str, Any] = {
     "trim": Fold._trim,
     "session": Fold._session,
     "drop": Fold._drop,
+    "merge": Fold._merge,
     "read": Fold._nothing,
     "noop": Fold._nothing,
 }
