@@ -103,9 +103,9 @@ def locate(
 
 def location_of(given: Any, *, namespace: str | None = None) -> str | RemoteAddress:
     """One argument that may be a folder, a URL, a mapping or a profile; None: see ``locate``."""
-    if given is None or isinstance(given, RemoteAddress):
+    if given is None or (isinstance(given, RemoteAddress) and namespace is None):
         return locate(namespace=namespace) if given is None else given
-    if isinstance(given, Mapping) or is_url(given):
+    if isinstance(given, (Mapping, RemoteAddress)) or is_url(given):
         return locate(remote=given, namespace=namespace)
     if isinstance(given, str) and given in _profiles():
         if os.path.exists(os.path.join(given, ".dreamlake")):
@@ -134,6 +134,12 @@ def remote_address(given: Any, *, namespace: str | None = None) -> RemoteAddress
         raise InvalidInput(
             f"there is no profile {shown} in {config.config_file()}{known}. Add one with `dreamlake remote add`, or "
             "give a URL: mongodb://host/database or s3://bucket/prefix?mongodb=..."
+        )
+    secret = next((name for name in _S3_SECRET if name in (profiles[given].get("s3") or ())), None)
+    if secret is not None:
+        raise InvalidInput(
+            f"profile {given}: s3.{secret} does not belong into a file; name the environment variable that holds it: "
+            f"{secret}_env"
         )
     return _of_mapping(profiles[given], f"profile {given}", namespace, given)
 

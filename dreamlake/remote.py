@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dreamlake import values
 from dreamlake.capabilities import check_objects
-from dreamlake.errors import Conflict, InvalidInput, LakeError, NotFound, UnsupportedFormat
+from dreamlake.errors import AccessDenied, Conflict, InvalidInput, LakeError, NotFound, UnsupportedFormat
 from dreamlake.folder_store import BLOBS_DIR, check_head, create_store, new_head, store_head
 from dreamlake.journal.documents import INDEXES as JOURNAL_INDEXES
 from dreamlake.location import RemoteAddress
@@ -79,7 +79,7 @@ def attach(ports: Ports, address: RemoteAddress, *, create: bool = False) -> Att
     Raises:
         NotFound: there is none, and not ``create``.
         InvalidInput: the address does not say where the blobs of a new lake are to be, or says another kind of place.
-        UnsupportedFormat: a newer format; blobs of another lake; or a bucket that cannot do what is needed.
+        UnsupportedFormat: a newer format; blobs of another lake; or a database or bucket that lacks what is needed.
         Unavailable, AccessDenied: the database or the bucket.
     """
     docs = CLIENTS.docs(address.mongodb)
@@ -97,6 +97,7 @@ def attach(ports: Ports, address: RemoteAddress, *, create: bool = False) -> Att
         folder = f"{place}/{BLOBS_DIR}" if isinstance(place, str) else None
         attached = Attached(docs, objects, folder, str(meta["store_id"]), dict(meta.get("settings", {})))
         check_match(ports, attached, meta, place)
+        check_indexes(docs)
         if objects is not None:
             _check_once(ports, docs, objects, meta, place)
         return attached
@@ -123,6 +124,17 @@ def indexes() -> tuple[Index, ...]:
     from dreamlake.catalog.documents import INDEXES as CATALOG_INDEXES
 
     return (*CATALOG_INDEXES, *COPY_INDEXES, *JOURNAL_INDEXES, *PLACED_INDEXES)
+
+
+def check_indexes(docs: Docs) -> None:
+    """Raises ``UnsupportedFormat`` when an index is missing that makes two writers agree."""
+    missing = docs.missing([index for index in indexes() if index.unique])
+    if missing:
+        names = ", ".join(f"{index.collection}.{index.name}" for index in missing)
+        raise UnsupportedFormat(
+            f"the database lacks the unique index {names}, without which two writers could both succeed; run "
+            "`dreamlake remote test --create-indexes`"
+        )
 
 
 def blobs_of(address: RemoteAddress, meta: Doc | None) -> S3Settings | str:
@@ -243,8 +255,11 @@ def _check_once(ports: Ports, docs: Docs, objects: Objects, meta: Doc, place: S3
     endpoint = _endpoint(place)
     if endpoint in meta.get("checked", {}):
         return
-    check_objects(objects, ports.new_id(), _shown(place))
-    with contextlib.suppress(LakeError):  # a note that saves work; who may only read cannot write it
+    try:
+        check_objects(objects, ports.new_id(), _shown(place))
+    except AccessDenied:  # who may only read does no harm; who writes will be told
+        return
+    with contextlib.suppress(LakeError):  # a note that saves work
         docs.update("meta", _META, {"$set": {f"checked.{endpoint}": iso(ports.now())}})
 
 

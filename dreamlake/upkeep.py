@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from dreamlake.errors import LakeError, NotFound
@@ -140,18 +141,22 @@ class Upkeep:
 
         self.home.check_identity(self.store_id)
         lakes, folders = [], []
+        opened = ExitStack()
         for source in sources:
             lake = source if isinstance(source, Upkeep) else _lake_at(source)
             if lake is not None:
                 lakes.append(lake)
+                if lake is not source:
+                    opened.callback(lake.home.close)
             folder = lake.home.root if lake is not None else os.path.abspath(os.path.expanduser(str(source)))
             if folder is not None:
                 folders.append(folder)
         twins = [lake.store for lake in lakes if lake.store_id == self.store_id and lake.home.where != self.home.where]
         others = [lake.store for lake in lakes if lake.store_id != self.store_id]
-        return repair(
-            self.store, deep=deep, lakes=others, twins=twins, folders=folders, dry_run=dry_run, progress=progress
-        )
+        with opened:
+            return repair(
+                self.store, deep=deep, lakes=others, twins=twins, folders=folders, dry_run=dry_run, progress=progress
+            )
 
     def check_session(self, key: SessionKey) -> list[Finding]:
         """What is wrong with the folder of a session: removed, moved or copied by hand. Looks only."""

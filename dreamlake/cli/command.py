@@ -68,6 +68,11 @@ class Run:
 
         return open_lake(self.place)
 
+    def close(self) -> None:
+        """Give back the connections of a remote lake that was opened."""
+        if "lake" in self.__dict__:
+            self.lake.close()
+
     def files(self, key: SessionKey) -> Files:
         """The files of an existing session; nothing is created. Raises ``NotFound`` with the nearest name."""
         from dreamlake.errors import StateError
@@ -177,6 +182,7 @@ def verb(*, changes: bool = False, pages: bool = False) -> Callable[[Callable[..
                 out.finish()
                 if MANNER.verbose:
                     _tell(run, function.__name__, time.monotonic() - start)
+                run.close()
 
         command = click.command(function.__name__)(call)
         command.params.append(

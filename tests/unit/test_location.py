@@ -168,6 +168,15 @@ def test_a_remote_of_another_type(given):
         Session("s", "w", remote=given)
 
 
+def test_a_secret_in_the_file_is_refused(tmp_path):
+    configure(tmp_path, "[profiles.p]\nmongodb = 'mongodb://h/d'\n[profiles.p.s3]\nsecret_access_key = 'hidden'")
+    with pytest.raises(
+        InvalidInput, match=r"profile p: s3\.secret_access_key .* name .*: secret_access_key_env$"
+    ) as caught:
+        remote_address("p")
+    assert "hidden" not in str(caught.value)
+
+
 def test_profiles_that_are_no_tables(tmp_path):
     configure(tmp_path, "[profiles]\nteam = 'mongodb://h/d'")
     with pytest.raises(InvalidInput, match=r"write each profile as a table, \[profiles\.NAME\]"):
@@ -231,5 +240,6 @@ def test_one_argument_for_every_kind_of_place(tmp_path):
     assert location_of(None) == str(tmp_path / "experiments")
     with pytest.raises(InvalidInput, match=r"'both' is a profile and a folder with a lake; write \./both"):
         location_of("both")
+    assert location_of(RemoteAddress("mongodb://h/d", namespace="a"), namespace="b").namespace == "b"
     with pytest.raises(InvalidInput, match="give the URL of a remote lake as remote="):
         Session("s", "w", local_path="mongodb://h/d")

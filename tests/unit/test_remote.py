@@ -16,7 +16,7 @@ from fakes.remote import FakeServers
 
 from dreamlake import Session, open_lake
 from dreamlake.capabilities import MAX_SKEW_S, try_clock, try_objects
-from dreamlake.errors import Conflict, InvalidInput, NotFound, Unavailable, UnsupportedFormat
+from dreamlake.errors import AccessDenied, Conflict, InvalidInput, NotFound, Unavailable, UnsupportedFormat
 from dreamlake.location import remote_address
 from dreamlake.ports import Ports
 from dreamlake.remote import attach, indexes
@@ -247,6 +247,24 @@ def test_a_good_bucket_is_tried_once_for_each_endpoint(servers, monkeypatch):
     opened(at)
     assert len(tried) == 4
     assert list(servers.buckets[elsewhere].held) == ["store.json"]
+
+
+def test_who_may_only_read_opens_a_lake_at_a_new_endpoint(servers, monkeypatch):
+    opened(create=True)
+    servers.buckets["http://10.0.0.1", "our-lake", "p"] = bucket(servers)
+
+    def denied(self, *arguments, **options):
+        raise AccessDenied("PutObject is refused")
+
+    monkeypatch.setattr(MemoryObjects, "put", denied)
+    assert opened({**AT, "s3": {**AT["s3"], "endpoint": "http://10.0.0.1"}}).objects is not None
+
+
+def test_a_missing_unique_index_is_told(servers):
+    opened(create=True)
+    del database(servers).indexes["records"]["sid_1_n_1"]
+    with pytest.raises(UnsupportedFormat, match=r"lacks the unique index records\.sid_1_n_1, .* --create-indexes"):
+        opened()
 
 
 def test_all_capabilities_are_told():
