@@ -5,19 +5,26 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dreamlake.records import FileRecords, records_of_hits
 
 if TYPE_CHECKING:
+    from dreamlake.lake import Lake
     from dreamlake.model import SessionKey
     from dreamlake.operations.context import Store
 
 
 class Finding:
-    """The part of a ``Lake`` that finds files."""
+    """The part of a ``Lake`` that finds files, and shows what is there."""
 
     store: Store
+
+    def _repr_html_(self) -> str:
+        from dreamlake.showing import sessions_html
+
+        lake = cast("Lake", self)
+        return sessions_html(lake.where, lake.sessions())
 
     def find(
         self,

@@ -13,7 +13,7 @@ __all__ = ["count", "cut", "local_time", "padded", "safe", "size", "table", "wid
 
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-_LEAST = 10  # columns that a table never makes narrower than that
+_LEAST = (16, 10)  # what cells are narrowed to at most: a time, and if that is not enough, less
 
 
 def size(count: int) -> str:
@@ -114,11 +114,11 @@ def table(
 
 
 def _narrow(widths: dict[int, int], room: int, heads: Sequence[str]) -> None:
-    """Take room from the widest columns first, down to a width that still says something."""
-    while (over := sum(widths.values()) - room) > 0:
-        widest = max(widths, key=lambda i: widths[i])
-        least = max(_LEAST, width(heads[widest]))
-        if widths[widest] <= least:
-            return
-        others = max((w for i, w in widths.items() if i != widest), default=0)
-        widths[widest] = max(least, min(widths[widest] - 1, max(others, widths[widest] - over)))
+    """Take room from the widest columns; the first gives way last, a time stays whole if anything else can."""
+    first = min(widths, default=0)
+    for least in _LEAST:
+        while sum(widths.values()) > room:
+            wide = [i for i in widths if widths[i] > max(least, width(heads[i]))]
+            if not wide:
+                break
+            widths[max(wide, key=lambda i: widths[i] / (2 if i == first else 1))] -= 1
