@@ -87,7 +87,8 @@ class Docs(Protocol):
         hint: Keys | None = None,
     ) -> Iterator[Doc]:
         """Documents that match, in pages. One that changes during the scan may appear in either state, or be missed
-        if an index that the scan uses covers the changed field.
+        if an index that the scan uses covers the changed field. A long scan had better be in the order of ``_id``
+        (which are all of one type): after a failure it goes on where it was, however far that is.
 
         Args:
             fields: only these (and ``_id``). hint: the index to use.

@@ -6,7 +6,6 @@ threads, is the business of ``mongo_connections``.
 
 from __future__ import annotations
 
-import itertools
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +23,7 @@ T = TypeVar("T")
 
 ATTEMPTS, PATIENCE_S = 6, 60.0  # of what is safe to repeat
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 3.0  # between them: doubled each time, and shortened at random
-RESUMABLE = 200_000  # documents of one scan whose ids are kept, to go on after a lost cursor
+RESUMABLE = 200_000  # documents, after which a scan in another order than that of ids cannot go on after a failure
 _BATCH_BYTES = 8 << 20  # of documents in one insert
 _DUPLICATE = 11000
 
@@ -118,24 +117,30 @@ class MongoDocs:
         options["projection"] = None if fields is None else [*fields, "_id"]
         if hint and self._connections.sessions:
             options["hint"] = list(hint)
-        seen: set[Any] = set()
-        until = time.monotonic() + PATIENCE_S
-        for attempt in itertools.count(1):
+        seen: set[Any] = set()  # what need not come again after a failure; in the order of ids, the last one says it
+        last, count, ordered = None, 0, tuple(sort or ()) == (("_id", 1),)
+        patience = _Patience(self._sleep)
+        while True:
+            left = where if last is None else {"$and": [where, {"_id": {"$gt": last}}]}
+            rest = limit - count + len(seen) if limit else 0
             try:
-                rest = limit + len(seen) if limit else 0
-                for doc in self._scan(collection, where, {**options, "limit": rest}):
+                for doc in self._scan(collection, left, {**options, "limit": rest}):
                     if doc["_id"] in seen:
                         continue
-                    if len(seen) <= RESUMABLE:
+                    if ordered:
+                        last = doc["_id"]
+                    elif len(seen) <= RESUMABLE:
                         seen.add(doc["_id"])
+                    count += 1
+                    patience.restored()
                     yield doc
-                    if limit == len(seen):
+                    if count == limit:
                         return
                 return
             except LakeError:
                 raise
             except Exception as error:
-                if len(seen) > RESUMABLE or not self._again(attempt, until, error):
+                if len(seen) > RESUMABLE or not patience.waits_for(error):
                     raise translate(error, self._url, f"query of {collection}", changing=False) from error
 
     def _scan(self, collection: str, where: Filter, options: dict[str, Any]) -> Iterator[Doc]:
@@ -184,23 +189,37 @@ class MongoDocs:
         self, doing: str, collection: str, run: Callable[[Any, dict[str, Any]], T], *, changing: bool = False
     ) -> T:
         """Run one call in causal order; repeat it after a passing failure unless it changes something."""
-        until = time.monotonic() + PATIENCE_S
-        for attempt in itertools.count(1):
+        patience = _Patience(self._sleep)
+        while True:
             try:
                 with self._connections.session() as (coll, session):
                     return run(coll(collection), session)
             except LakeError:
                 raise
             except Exception as error:
-                if changing or not self._again(attempt, until, error):
+                if changing or not patience.waits_for(error):
                     raise translate(error, self._url, doing, changing=changing) from error
-        raise AssertionError("unreachable")
 
-    def _again(self, attempt: int, until: float, error: Exception) -> bool:
-        """Whether to try once more; waits before it says so."""
-        if attempt >= ATTEMPTS or time.monotonic() > until or not is_transient(error):
+
+class _Patience:
+    """How often, and for how long, something is tried again; begins anew with every success."""
+
+    def __init__(self, sleep: Callable[[float], None]) -> None:
+        self._sleep = sleep
+        self._failures, self._since = 0, 0.0
+
+    def restored(self) -> None:
+        self._failures = 0
+
+    def waits_for(self, error: Exception) -> bool:
+        """True when it may be tried again, after a pause; False to give up."""
+        now = time.monotonic()
+        if self._failures == 0:
+            self._since = now
+        self._failures += 1
+        if self._failures >= ATTEMPTS or now > self._since + PATIENCE_S or not is_transient(error):
             return False
-        self._sleep(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0))
+        self._sleep(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (self._failures - 1)) * random.uniform(0.5, 1.0))
         return True
 
 

@@ -14,6 +14,7 @@ from conformance.test_catalog import KEY, live, put
 from dreamlake.catalog.documents import INDEXES, DocumentCatalog
 from dreamlake.errors import ClaimRevoked, Conflict, OutcomeUnknown, Unavailable
 from dreamlake.ports import Ports
+from dreamlake.services import mongo
 from dreamlake.services.mongo import MongoDocs
 from integration.proxy import Fault, Proxy
 from tools.servers.processes import MongoServer
@@ -146,6 +147,18 @@ def test_a_scan_goes_on_after_its_connection_broke(net):
     fault = net.proxy.arm(Fault("lose", match=b"getMore\0", times=2))
     assert [doc["_id"] for doc in docs.find("c", {}, sort=[("n", 1)])] == list(range(3000))
     assert fault.hits == 2
+
+
+def test_a_scan_in_the_order_of_ids_goes_on_however_often_it_breaks(net, monkeypatch):
+    monkeypatch.setattr(mongo, "RESUMABLE", 0)
+    docs = net.docs()
+    docs._sleep = lambda seconds: None
+    ids = [f"{i:05}" for i in range(400)]
+    net.direct.insert("c", [{"_id": i, "n": i} for i in ids])
+    fault = net.proxy.arm(Fault("lose", match=b"getMore\0", times=99))
+    assert [doc["n"] for doc in docs.find("c", {"_id": {"$gte": "00001"}}, sort=[("_id", 1)], fields=["n"])] == ids[1:]
+    assert fault.hits >= 3
+    assert len(list(docs.find("c", {}, sort=[("_id", 1)], limit=150))) == 150
 
 
 def test_a_scan_that_breaks_again_and_again_is_an_error(net):
