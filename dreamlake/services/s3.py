@@ -24,7 +24,15 @@ COPY_PART_BYTES = (
 FILE_PART_BYTES = 16 << 20  # of a materialized file; two are in memory at a time, or more for files over 156 GiB
 _COPIERS = 8
 _DELETES = 1000  # keys a request: a limit of S3
+_DELETE_TRIES = 4
 _MIB = 1 << 20
+_NEEDS = {
+    **dict.fromkeys(["put_object", "upload_part", "complete_multipart_upload", "head_object"], "ETag"),
+    "create_multipart_upload": "UploadId",
+    "list_parts": "IsTruncated",
+    "copy_object": "CopyObjectResult",
+    "upload_part_copy": "CopyPartResult",
+}
 
 
 class S3Objects:
@@ -114,7 +122,7 @@ class S3Objects:
         more: dict[str, Any] = {"StartAfter": root + after} if after else {}
         while True:
             place: dict[str, Any] = {"Bucket": self.settings.bucket, "Prefix": root + prefix}
-            answer = self._caller.call("list_objects_v2", prefix, **place, **more)
+            answer = self._caller.call("list_objects_v2", prefix, needs="IsTruncated", **place, **more)
             for entry in answer.get("Contents", []):
                 yield _info(entry, entry["Key"][len(root) :])
             if not answer.get("IsTruncated"):
@@ -125,7 +133,7 @@ class S3Objects:
         more: dict[str, Any] = {}
         while True:
             place: dict[str, Any] = {"Bucket": self.settings.bucket, "Prefix": self._root + prefix}
-            answer = self._caller.call("list_multipart_uploads", prefix, **place, **more)
+            answer = self._caller.call("list_multipart_uploads", prefix, needs="IsTruncated", **place, **more)
             for entry in answer.get("Uploads", []):
                 yield Upload(entry["Key"][len(self._root) :], entry["UploadId"], entry["Initiated"].timestamp())
             if not answer.get("IsTruncated"):
@@ -195,8 +203,8 @@ class S3Objects:
     def _place(self, key: str) -> dict[str, Any]:
         return {"Bucket": self.settings.bucket, "Key": self._root + key}
 
-    def _call(self, operation: str, key: str, *, writes: bool = False, **parameters: Any) -> dict[str, Any]:
-        return self._caller.call(operation, key, writes=writes, **self._place(key), **parameters)
+    def _call(self, operation: str, key: str, **parameters: Any) -> dict[str, Any]:
+        return self._caller.call(operation, key, needs=_NEEDS.get(operation), **self._place(key), **parameters)
 
     def _own(self, key: str, size: int, checksum: str | None, etag: str | None) -> str:
         """The etag of what is there if it is what an attempt of ours, or an equal one, wrote. Raises ``Conflict``."""
@@ -238,16 +246,18 @@ class S3Objects:
 
     def _delete(self, keys: Sequence[str]) -> None:
         for first in range(0, len(keys), _DELETES):
-            left = list(keys[first : first + _DELETES])
-            for _ in range(3):  # an entry may fail by itself
-                asked = {"Objects": [{"Key": key} for key in left], "Quiet": True}
+            left, refused = list(dict.fromkeys(keys[first : first + _DELETES])), list[dict[str, Any]]()
+            for _ in range(_DELETE_TRIES):  # an entry may fail by itself
+                asked = {"Objects": [{"Key": key} for key in left]}
                 answer = self._caller.call("delete_objects", left[0], Bucket=self.settings.bucket, Delete=asked)
                 refused = [entry for entry in answer.get("Errors", []) if entry.get("Code") != "NoSuchKey"]
-                if not refused:
+                gone = {entry["Key"] for entry in [*answer.get("Deleted", []), *answer.get("Errors", [])]}
+                gone -= {entry["Key"] for entry in refused}
+                left = [key for key in left if key not in gone]
+                if not left:
                     break
-                left = [entry["Key"] for entry in refused]
             else:
-                self._refused(refused[0])
+                self._refused(refused[0] if refused else {"Key": left[0]})
 
     def _refused(self, entry: dict[str, Any]) -> None:
         from botocore.exceptions import ClientError

@@ -91,11 +91,14 @@ class Caller:
                 self._made = (os.getpid(), _new_client(self.settings))
             return self._made[1]
 
-    def call(self, operation: str, shown: str, *, writes: bool = False, **parameters: Any) -> dict[str, Any]:
+    def call(
+        self, operation: str, shown: str, *, writes: bool = False, needs: str | None = None, **parameters: Any
+    ) -> dict[str, Any]:
         """Call until it works or nothing more can be hoped for.
 
         Args:
             shown: the key, for messages. writes: a lost reply leaves doubt (else repeating is harmless).
+            needs: a field of every whole answer. (One that is cut among its headers passes for an empty one.)
 
         Raises: NotFound, Conflict (a condition failed), AccessDenied, Corrupt (bytes did not arrive as meant),
             InvalidInput (settings), OutcomeUnknown (writes only), Unavailable.
@@ -105,7 +108,9 @@ class Caller:
             client = self.client()
             try:
                 answer: dict[str, Any] = getattr(client, operation)(**parameters)
-                return answer
+                if needs is None or needs in answer:
+                    return answer
+                raise ConnectionError("the answer was cut")
             except Exception as error:
                 verdict = judge(error, self.settings.shown, operation, shown)
             tries += 1

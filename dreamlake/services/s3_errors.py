@@ -59,6 +59,7 @@ _STATUS = {
 def judge(error: Exception, where: str, operation: str, shown: str) -> Verdict:
     """What became of an attempt that raised this, in our words. Anything that is not the vendor's is raised again."""
     from botocore import exceptions as vendor
+    from botocore.parsers import ResponseParserError
 
     if isinstance(error, vendor.ClientError):
         return _judge_answer(error.response, where, operation, shown)
@@ -73,7 +74,7 @@ def judge(error: Exception, where: str, operation: str, shown: str) -> Verdict:
         return Verdict(Unavailable(f"no secure connection to {where} ({name}): check its certificate and the URL"))
     if isinstance(error, (vendor.EndpointConnectionError, vendor.ConnectTimeoutError, vendor.ProxyConnectionError)):
         return Verdict(Unavailable(f"{where} cannot be reached ({name}); check the endpoint and the network"), True)
-    if isinstance(error, (vendor.HTTPClientError, vendor.IncompleteReadError)) or _is_cut(error):
+    if isinstance(error, (vendor.HTTPClientError, vendor.IncompleteReadError, ResponseParserError)) or _is_cut(error):
         return Verdict(Unavailable(f"the connection to {where} was cut or stood still ({name})"), True, maybe=True)
     if isinstance(error, vendor.BotoCoreError):  # credential providers, single sign-on, redirects
         return Verdict(AccessDenied(f"credentials for {where} could not be had ({name}); {_KEYS}"))

@@ -33,7 +33,7 @@ class S3Stream(io.RawIOBase):
         if self._etag is not None:
             given["IfMatch"] = self._etag
         try:
-            answer = self._caller.call("get_object", self._place["Key"], **given)
+            answer = self._caller.call("get_object", self._place["Key"], needs="ETag", **given)
         except Conflict:
             raise NotFound(f"{self._place['Key']!r} was replaced while it was read", path=self._place["Key"]) from None
         except BeyondEnd:

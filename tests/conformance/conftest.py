@@ -311,7 +311,7 @@ class ObjectBlobsWorld(BlobsWorld):
             blobs.close()
 
     def documents(self, state: str) -> list[Doc]:
-        return list(self.docs.find("copies", {"state": state}))
+        return [doc for doc in self.docs.find("copies", {}) if doc["state"] == state]
 
     def stored(self) -> dict[tuple[str, str | None], bytes]:
         found = {}

@@ -104,6 +104,21 @@ def test_what_may_pass_is_tried_again(monkeypatch, failure):
     assert all(given["IfNoneMatch"] == "*" and given["ChecksumSHA256"] for _, given in client.calls)
 
 
+def test_an_answer_that_was_cut_among_its_headers_is_none(monkeypatch):
+    """The HTTP library takes it for a whole one without headers."""
+    client = Client(put_object=[{}, PUT], list_objects_v2=[{}, {"IsTruncated": False}], create_multipart_upload=[{}])
+    objects, waits = store(monkeypatch, client)
+    assert objects.put("k", DATA, sha256=SHA) == "etag"
+    assert list(objects.list()) == []
+    assert (client.count("put_object"), client.count("list_objects_v2"), len(waits)) == (2, 2, 2)
+    with pytest.raises(Unavailable, match="cut or stood still"):
+        objects.begin("k")
+    client = Client(put_object=[{}])
+    objects, _ = store(monkeypatch, client)
+    with pytest.raises(OutcomeUnknown):
+        objects.put("k", DATA, sha256=SHA)
+
+
 def test_it_waits_longer_each_time_at_random_and_not_for_ever(monkeypatch):
     client = Client(put_object=[answer("SlowDown", 503)])
     objects, waits = store(monkeypatch, client)
@@ -268,18 +283,20 @@ def test_a_download_goes_on_where_it_was_cut(monkeypatch, breaks):
 
 
 def test_entries_that_a_bulk_delete_refuses_are_tried_again(monkeypatch):
-    once = {"Errors": [{"Key": "lake/b", "Code": "InternalError"}]}
-    client = Client(delete_objects=[once, {}])
+    once = {"Errors": [{"Key": "lake/b", "Code": "InternalError"}], "Deleted": [{"Key": "lake/a"}]}
+    cut: dict[str, Any] = {}  # an answer that was cut among its headers
+    client = Client(delete_objects=[once, cut, {"Deleted": [{"Key": "lake/b"}]}])
     objects, _ = store(monkeypatch, client)
     objects.delete(["a", "b"])
     assert [[o["Key"] for o in given["Delete"]["Objects"]] for _, given in client.calls] == [
         ["lake/a", "lake/b"],
         ["lake/b"],
+        ["lake/b"],
     ]
     objects, _ = store(monkeypatch, Client(delete_objects=[{"Errors": [{"Key": "lake/b", "Code": "AccessDenied"}]}]))
     with pytest.raises(AccessDenied, match="delete_objects"):
         objects.delete(["a", "b"])
-    many = Client(delete_objects=[{}])
+    many = Client(delete_objects=[lambda **given: {"Deleted": given["Delete"]["Objects"]}])
     objects, _ = store(monkeypatch, many)
     objects.delete([str(i) for i in range(2500)])
     assert [len(given["Delete"]["Objects"]) for _, given in many.calls] == [1000, 1000, 500]
