@@ -63,15 +63,14 @@ class _Batch:
         self._keys: set[str] = set()
         self._folders: set[str] = set()
         self._bytes = 0
-        view = self._store.catalog.view(self._session)
-        self._taker = Taker(self._store, view, self._store.encoding, self._progress)
+        self._view = self._store.catalog.view(self._session)
+        self._taker = Taker(self._store, self._view, self._store.encoding, self._progress)
 
     def add(self, file: FoundFile) -> None:
         if len(self._taken) >= BATCH_FILES or self._bytes >= BATCH_BYTES or file.key in self._keys:
             self.commit()
         clash = file.key in self._folders or not self._keys.isdisjoint(ancestors(file.key))
-        view = self._store.catalog.view(self._session)
-        refused = view.refusal([{"op": "put", "path": file.key}])
+        refused = self._view.refusal([{"op": "put", "path": file.key}])
         if refused is not None or clash:
             self._report.skip(file.shown, str(refused or f"{file.key} is a file and a folder in the source"))
             file.drop()
@@ -86,7 +85,7 @@ class _Batch:
         if file.checksum is not None and file.checksum != plain.digest:
             self._report.skip(file.shown, f"is damaged: its SHA-256 is {plain.digest}, not {file.checksum}")
             plain.discard()
-        elif is_there(view.file_at(file.key), plain.digest, attributes, self._any_version):
+        elif is_there(self._view.file_at(file.key), plain.digest, attributes, self._any_version):
             self._report.unchanged += 1
             plain.discard()
         else:
