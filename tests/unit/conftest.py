@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from remote_world import FOLDER_ONLY, MODULES, RemoteWorld
+from remote_world import FOLDER_ONLY, MODULES, SHARED, RemoteWorld
 
 _MEMORY = "/dev/shm"
 
@@ -35,8 +35,10 @@ def memory_path() -> Iterator[Path]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """The tests of the public API run on a folder and on a remote lake."""
-    if metafunc.module.__name__.rpartition(".")[2] in MODULES and metafunc.function.__name__ not in FOLDER_ONLY:
-        metafunc.parametrize("lake_world", ["folder", "remote"], indirect=True)
+    module = metafunc.module.__name__.rpartition(".")[2]
+    if module in MODULES and metafunc.function.__name__ not in FOLDER_ONLY:
+        worlds = ["folder", "remote", "shared"] if module in SHARED else ["folder", "remote"]
+        metafunc.parametrize("lake_world", worlds, indirect=True)
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +50,6 @@ def lake_world(request: pytest.FixtureRequest) -> Iterator[Any]:
     cache = Path(tempfile.mkdtemp(prefix="dreamlake-cache-", dir=_memory()))
     try:
         with pytest.MonkeyPatch.context() as patch:  # its own: a test may undo those of ``monkeypatch``
-            yield RemoteWorld(patch, cache, request.module)
+            yield RemoteWorld(patch, cache, request.module, shared=request.param == "shared")
     finally:
         shutil.rmtree(cache, ignore_errors=True)

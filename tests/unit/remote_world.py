@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fakes.objects import MemoryObjects
 from fakes.remote import FakeServers
 from upkeep_support import World
 
@@ -21,6 +22,8 @@ from dreamlake.services.s3_calling import S3Settings
 
 MODULES = frozenset({"test_files_upload", "test_files_read", "test_files_tree", "test_files_retention"})
 MODULES |= {"test_session", "test_legacy", "test_savers", "test_collect", "test_usage"}
+
+SHARED = frozenset({"test_files_tree", "test_savers"})  # these also with their blobs in a shared folder
 
 # What only a folder has: files that people see, rights and disks, names that file systems confuse, other processes.
 _FOLDER_ONLY = {
@@ -62,11 +65,11 @@ FOLDER_ONLY = frozenset(name for names in _FOLDER_ONLY.values() for name in name
 
 
 class RemoteWorld(FakeServers):
-    """Takes every folder for a remote lake."""
+    """Takes every folder for a remote lake. ``shared``: its blobs are in a folder all the same."""
 
-    def __init__(self, monkeypatch: Any, cache: Path, module: Any) -> None:
+    def __init__(self, monkeypatch: Any, cache: Path, module: Any, *, shared: bool) -> None:
         super().__init__()
-        self._cache = cache
+        self._cache, self._shared = cache, shared
         self.install(monkeypatch)
         monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
         monkeypatch.setattr(session, "locate", lambda *args, **named: self.moved(locate(*args, **named)))
@@ -81,15 +84,18 @@ class RemoteWorld(FakeServers):
         if isinstance(place, RemoteAddress):
             return place
         name = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-        return RemoteAddress(f"mongodb://fake/{name}", S3Settings(f"bucket-{name}"), "ana")
+        blobs = str(self._cache / "shared" / name) if self._shared else S3Settings(f"bucket-{name}")
+        return RemoteAddress(f"mongodb://fake/{name}", blobs, "ana")
 
     def _lake(self, root: Path) -> tuple[Any, Any]:
         address = self.moved(str(root))
-        assert isinstance(address.blobs, S3Settings)
-        return self.docs(address.mongodb), self.objects(address.blobs)
+        objects = MemoryObjects() if isinstance(address.blobs, str) else self.objects(address.blobs)
+        return self.docs(address.mongodb), objects
 
     def stored(self, root: Path) -> list[Path]:
         """All stored copies of a lake, as files that show what is in the bucket."""
+        if self._shared:
+            return sorted(self._cache.glob("shared/*/.dreamlake-blobs/blobs/*/*"))
         shown = []
         for key, held in self._lake(root)[1].held.items():
             if key.startswith("blobs/"):
