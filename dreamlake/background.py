@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import traceback
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -277,33 +278,25 @@ _QUEUES: weakref.WeakSet[Background] = weakref.WeakSet()
 _ACTIVE: set[Background] = set()  # with uploads, or errors that nobody saw: kept although their sessions may be gone
 
 
-_unseen: list[UploadsFailed] = []
-
-
 def _drain_all() -> None:
-    """At the end of the interpreter: finish every queue."""
+    """At the end of the interpreter: finish every queue, and print what nobody saw.
+
+    Printed, not raised: an exception here would keep the interpreter from waiting for the threads of others, and in a
+    process of ``multiprocessing`` nobody would see it.
+    """
     while _ACTIVE:
         queue = next(iter(_ACTIVE))
         try:
             queue.flush()
         except UploadsFailed as failure:
-            _unseen.append(failure)
+            traceback.print_exception(failure)
         _ACTIVE.discard(queue)
-
-
-def _report() -> None:
-    """Raise what nobody saw: the interpreter prints it, with the traceback."""
-    _drain_all()
-    if _unseen:
-        errors = [error for failure in _unseen for error in failure.errors]
-        raise UploadsFailed("; ".join(map(str, _unseen)), errors) from errors[0]
 
 
 def _forked() -> None:
     for queue in list(_QUEUES):
         queue._reset()
     _ACTIVE.clear()
-    _unseen.clear()
 
 
 def _at_exit() -> None:
@@ -311,10 +304,8 @@ def _at_exit() -> None:
     import atexit
     import concurrent.futures.thread  # noqa: F401 - what registered later runs earlier
 
-    atexit.register(_report)  # not below: an error there would keep the interpreter from waiting for other threads
-    register: Callable[[Callable[[], None]], Any] | None = getattr(threading, "_register_atexit", None)
-    if register is not None:
-        register(_drain_all)
+    register: Callable[[Callable[[], None]], Any] = getattr(threading, "_register_atexit", atexit.register)
+    register(_drain_all)
 
 
 _at_exit()

@@ -297,6 +297,40 @@ def test_errors_are_told_at_the_end_of_a_program(tmp_path):
     assert "/file/b" in done.stderr and "/file/seen" not in done.stderr
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_processes_of_multiprocessing_finish_their_uploads_and_tell_errors(tmp_path, method):
+    (tmp_path / "work.py").write_text(
+        textwrap.dedent("""
+        import multiprocessing, sys
+        from dreamlake import Session
+
+        def work(root, number):
+            session = Session("s", "w", local_path=root).open()
+            session.files.upload(b"%d" % number * 1000, filename=f"f{number}", wait=False)
+            session.files.upload(b"x", path="/file", filename="inside", wait=False)
+
+        if __name__ == "__main__":
+            multiprocessing.set_start_method(sys.argv[2])
+            with Session("s", "w", local_path=sys.argv[1]) as session:
+                session.files.upload(b"1", filename="file", wait=False).result()
+            workers = [multiprocessing.Process(target=work, args=(sys.argv[1], i)) for i in range(2)]
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+            print([worker.exitcode for worker in workers])
+        """)
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(tmp_path / "work.py"), str(tmp_path / "lake"), method],
+        capture_output=True, text=True, check=False, timeout=60, env={**os.environ, "PYTHONPATH": str(PACKAGE_ROOT)},
+    )  # fmt: skip
+    assert done.stdout == "[0, 0]\n"
+    assert done.stderr.count("UploadsFailed: a background upload failed: /file/inside") == 2
+    with Session("s", "w", local_path=tmp_path / "lake") as session:
+        assert sorted(f["filename"] for f in session.files.list()) == ["f0", "f1", "file"]
+
+
 def test_a_forked_child_starts_without_the_queue_of_its_parent(tmp_path):
     done = run(
         """
