@@ -106,6 +106,22 @@ def test_who_may_only_read_reads_and_is_told_that_he_may_not_write(guarded):
     docs.close()
 
 
+@pytest.mark.parametrize(
+    ("options", "query"), [(["--standalone"], ""), ([], "?replicaSet=secantus")], ids=["alone", "discovered"]
+)
+def test_other_ways_to_a_server(tmp_path, options, query):
+    """Without a replica set there are neither times nor retries of the driver; through one, its members are found."""
+    with MongoServer(tmp_path, options=options) as server:
+        docs = MongoDocs(server.database("lake").partition("?")[0] + query)
+        docs.ensure(INDEXES)
+        catalog = DocumentCatalog(Ports(), docs)
+        for n in range(1, 4):
+            assert catalog.commit(catalog.claim(KEY, [], [put(f"/{n}", f"{n}")])).number == n
+        assert catalog.view(KEY).n == 3
+        assert (docs._connections._open().operation_time is None) == (options != [])
+        docs.close()
+
+
 def test_nobody_at_home_is_no_matter_of_credentials(tmp_path):
     port = MongoServer(tmp_path).port  # never started
     docs = MongoDocs(f"mongodb://ann:{QUOTED}@127.0.0.1:{port}/lake?serverSelectionTimeoutMS=300&directConnection=true")
