@@ -1,7 +1,6 @@
 """A journal in a database of documents: what remote mode keeps beside the files of a session.
 
     journals         {_id: sid/name, sid, rev, writer, writers, text | pieces}       a document; rev counts its changes
-    streams          {_id: sid/stream, sid, stream}                                  made before the first rows
     chunks           {_id: sid/stream/first, sid, stream, first, count, before, size, writer, text | pieces}      rows
     journal_pieces   {_id: writer/number, text}                                      of what is too large
 
@@ -29,10 +28,8 @@ from dreamlake.services.docs import Doc, Docs, Filter, Index
 
 __all__ = ["INDEXES", "DocumentJournal"]
 
-INDEXES = (
-    Index("chunks", (("sid", 1), ("stream", 1), ("first", 1))),
-    Index("streams", (("sid", 1), ("stream", 1))),
-)
+BEGINNINGS = Index("chunks", (("first", 1), ("sid", 1)), where={"first": 0})  # one of each stream
+INDEXES = (Index("chunks", (("sid", 1), ("stream", 1), ("first", 1))), BEGINNINGS)
 MAX_TRIES = 300  # of a change beside other writers; each failure means that another one has succeeded
 _KNOWN_WRITERS = 32  # of a document: whoever lost a reply finds out whether it was one of the last
 _WAIT_S = 0.002  # at first, between two tries; doubled up to
@@ -156,8 +153,6 @@ class DocumentJournal:
     def _add(self, stream: str, chunk: Doc) -> int:
         end = self._ends.get(stream) or self._end(stream)
         for attempt in range(MAX_TRIES):
-            if end.total == 0:
-                self._docs.insert("streams", [{"_id": self._id(stream), "sid": self._sid, "stream": stream}])
             before = end.size
             placed = {**chunk, "_id": f"{self._id(stream)}/{end.total}", "first": end.total, "before": before}
             if self._inserted(placed):
@@ -219,8 +214,8 @@ class DocumentJournal:
         return Extent(last["first"] + last["count"], last["before"] + last["size"], row)
 
     def streams(self, prefix: str = "") -> list[str]:
-        known = (doc["stream"] for doc in self._docs.find("streams", {"sid": self._sid}, fields=["stream"]))
-        return sorted(name for name in known if name.startswith(prefix) and self._end(name).total)
+        begun = self._docs.find("chunks", {"first": 0, "sid": self._sid}, fields=["stream"], hint=BEGINNINGS.keys)
+        return sorted(doc["stream"] for doc in begun if doc["stream"].startswith(prefix))
 
     def sync(self) -> None:
         """Nothing to do: what returned is durable."""
