@@ -13,23 +13,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
+from dreamlake.blobs import Ready, Wanted
 from dreamlake.content import codecs, frame, reading, recipe
-from dreamlake.content.assembled import (
-    MAX_RECIPE_BYTES,
-    part_head,
-    part_needs,
-    read_recipe,
-    recipe_key,
-    stored_copies,
-    stored_part,
-)
+from dreamlake.content.assembled import MAX_RECIPE_BYTES, part_head, read_recipe, recipe_key, stored_copies, stored_part
 from dreamlake.content.ingest import Form
-from dreamlake.content.presence import rely, rely_on_part, rely_on_recipe
+from dreamlake.content.presence import rely_all, rely_on_part, rely_on_parts, rely_on_recipes
 from dreamlake.errors import ClaimRevoked, Corrupt, NotFound
 from dreamlake.operations.context import Store
 
 WAVE_BYTES = 128 << 20  # plain bytes that are staged before they are published: what a killed run loses at most
 WAVE_BLOBS = 256
+
+_RECIPE, _PART = recipe_key(""), "b3-"
 
 Content = tuple[str, int]  # digest, plain bytes
 
@@ -65,6 +60,10 @@ class Courier:
     def __init__(self, source: Store, target: Store, pool: ThreadPoolExecutor, told: Callable[[int], None]) -> None:
         self._source, self._target, self._pool, self._told = source.blobs, target.blobs, pool, told
         self._how: dict[str, Callable[[Form], None]] = {}  # key -> how to stage it
+        self._planned: dict[str, Form] = {}  # parts of this plan
+        self._depths: dict[str, int] = {}
+        self._chains: dict[Content, list[str] | None] = {}
+        self._heads: dict[str, bytes | None] = {}
         self._lock = threading.Lock()
         self.sent_bytes = self.sent_blobs = 0
 
@@ -73,14 +72,20 @@ class Courier:
 
         Raises ``Corrupt`` for parts of the source that need each other in a circle.
         """
-        self._how.clear()
         asked = list(dict.fromkeys(contents))
-        stored = self._pool.map(lambda content: rely(self._target, *content, resurrect=False), asked)
-        parcels = [Parcel(*content, found) for content, found in zip(asked, stored, strict=True)]
-        planned: dict[str, tuple[Form, int]] = {}
-        for parcel in parcels:
-            if parcel.found is None:
-                self._open(parcel, planned)
+        parcels = [
+            Parcel(*content, found)
+            for content, found in zip(asked, rely_all(self._target, asked, resurrect=False), strict=True)
+        ]
+        missing = [parcel for parcel in parcels if parcel.found is None]
+        recipes = list(self._pool.map(self._recipe, missing))
+        parts = [(part.key, part.size) for found in recipes if found is not None for part in found.parts]
+        self._how, self._planned, self._depths = {}, {}, {}
+        self._chains = rely_on_parts(self._target, parts, resurrect=False)
+        absent = [key for (key, _), chain in self._chains.items() if chain is None]
+        self._heads = dict(zip(absent, self._source.heads(absent), strict=True))
+        for parcel, found in zip(missing, recipes, strict=True):
+            self._open(parcel, found)
         return parcels
 
     def deliver(self, parcels: Sequence[Parcel], alive: Callable[[], None]) -> None:
@@ -96,7 +101,7 @@ class Courier:
         """
         claimed = {key for parcel in parcels for key in parcel.named()}
         known = [parcel for parcel in parcels if parcel.found is not None]
-        for parcel, seen in zip(known, self._pool.map(self._rely, known), strict=True):
+        for parcel, seen in zip(known, rely_all(self._target, [(p.digest, p.size) for p in known]), strict=True):
             if seen is None or not claimed.issuperset(seen):
                 raise ClaimRevoked(f"content {parcel.digest} is stored in another form than claimed")
         forms = {form.key: (parcel, form) for parcel in parcels for form in parcel.forms.values()}
@@ -112,8 +117,7 @@ class Courier:
             for job in work:
                 job.result()
             self._target.secure([form.staged for form in wanted if form.staged is not None])
-            for parcel, form in wave:
-                self._place(parcel, form, claimed)
+            self._place(wave, claimed)
         finally:
             for job in work:
                 job.cancel()
@@ -121,71 +125,97 @@ class Courier:
             for form in wanted:
                 form.discard()
 
-    def _place(self, parcel: Parcel, form: Form, claimed: set[str]) -> None:
-        seen = self._look(parcel, form)
-        if seen is None and form.staged is not None:
-            if self._target.publish(form.key, form.staged, replace=not form.bases):
-                form.staged = form.stager = None
-                return
-            seen = self._look(parcel, form)  # somebody was quicker
-        if seen is None or not claimed.issuperset(seen):
-            raise ClaimRevoked(f"blob {form.key} is stored in another form than claimed")
+    def _place(self, wave: list[tuple[Parcel, Form]], claimed: set[str]) -> None:
+        """Publish what a look does not find: first what stands alone, then what needs that, recipes last."""
+        recipes = [pair for pair in wave if pair[1].key.startswith(_RECIPE)]
+        others = [pair for pair in wave if not pair[1].key.startswith(_RECIPE)]
+        levels: dict[int, list[tuple[Parcel, Form]]] = {}
+        for pair in others:
+            levels.setdefault(self._depths.get(pair[1].key, 0) if pair[1].bases else 0, []).append(pair)
+        for group in [*(levels[depth] for depth in sorted(levels)), recipes]:
+            seen = self._look(group)
+            lacking = [form for (_, form), chain in zip(group, seen, strict=True) if chain is None]
+            ready = [Ready(f.key, f.staged, not f.bases) for f in lacking if f.staged is not None]
+            published = {r.key for r, done in zip(ready, self._target.publish_all(ready), strict=True) if done}
+            for form in lacking:
+                if form.key in published:
+                    form.staged = form.stager = None
+            late = [pair for pair in group if pair[1] in lacking and pair[1].key not in published]
+            told = [chain for chain in seen if chain is not None] + self._look(late)  # somebody was quicker
+            if any(chain is None or not claimed.issuperset(chain) for chain in told):
+                raise ClaimRevoked("a content is stored in another form than claimed")
 
-    def _rely(self, parcel: Parcel) -> list[str] | None:
-        return rely(self._target, parcel.digest, parcel.size)
-
-    def _look(self, parcel: Parcel, form: Form) -> list[str] | None:
-        if form.key == parcel.digest:
-            found = self._target.look(form.key, form.size, reading.proof(form.key))
-            return [form.key] if found else None
-        if form.key == recipe_key(parcel.digest):
-            return rely_on_recipe(self._target, parcel.digest, parcel.size)
-        return rely_on_part(self._target, form.key, form.size)
+    def _look(self, group: list[tuple[Parcel, Form]]) -> list[list[str] | None]:
+        blobs = self._target
+        parts = rely_on_parts(blobs, [(form.key, form.size) for _, form in group if form.key.startswith(_PART)])
+        whole = [form for parcel, form in group if form.key == parcel.digest]
+        hits = blobs.look_all([Wanted(form.key, form.size, reading.proof(form.key)) for form in whole])
+        contents = [(parcel.digest, parcel.size) for parcel, form in group if form.key.startswith(_RECIPE)]
+        found: dict[str, list[str] | None] = {key: chain for (key, _), chain in parts.items()}
+        found.update((form.key, [form.key] if hit else None) for form, hit in zip(whole, hits, strict=True))
+        listed = rely_on_recipes(blobs, contents)
+        found.update((recipe_key(digest), keys) for (digest, _), keys in zip(contents, listed, strict=True))
+        return [found[form.key] for _, form in group]
 
     # ---- what to send --------------------------------------------------------------------------------------------
 
-    def _open(self, parcel: Parcel, planned: dict[str, tuple[Form, int]]) -> None:
-        """Which forms a content needs: its recipe with its parts, or its bytes."""
-        digest, size = parcel.digest, parcel.size
+    def _recipe(self, parcel: Parcel) -> recipe.Recipe | None:
         try:
-            for part in read_recipe(self._source, digest, size).parts:
-                self._part(parcel, planned, part.key, part.size, codecs.MAX_DEPTH)
-        except NotFound:  # stored whole, or parts are missing
-            parcel.forms = {digest: self._form(digest, size, self._stage_whole)}
-            return
-        parcel.forms[recipe_key(digest)] = self._form(recipe_key(digest), -1, self._stage_recipe)
+            return read_recipe(self._source, parcel.digest, parcel.size)
+        except NotFound:
+            return None  # stored whole
 
-    def _part(self, parcel: Parcel, planned: dict[str, tuple[Form, int]], key: str, size: int, left: int) -> int:
-        """Add a part, after the bases that it needs; returns how deep it will be in the target."""
-        if key not in planned:
-            planned[key] = self._plan_part(parcel, planned, key, size, left)
-        form, depth = planned[key]
-        parcel.forms.setdefault(key, form)
-        return depth
+    def _open(self, parcel: Parcel, found: recipe.Recipe | None) -> None:
+        """Which forms a content needs: its recipe with its parts, or its bytes."""
+        try:
+            for part in found.parts if found is not None else ():
+                self._part(parcel, part.key, part.size, codecs.MAX_DEPTH)
+        except NotFound:  # parts are missing: perhaps it is stored whole, too
+            found = None
+        if found is None:
+            parcel.forms = {parcel.digest: self._form(parcel.digest, parcel.size, self._stage_whole)}
+        else:
+            key = recipe_key(parcel.digest)
+            parcel.forms[key] = self._form(key, -1, self._stage_recipe)
 
-    def _plan_part(
-        self, parcel: Parcel, planned: dict[str, tuple[Form, int]], key: str, size: int, left: int
-    ) -> tuple[Form, int]:
-        chain = rely_on_part(self._target, key, size, resurrect=False)
+    def _part(self, parcel: Parcel, key: str, size: int, left: int) -> Form:
+        """Add a part, after the bases that it needs."""
+        if key not in self._planned:
+            self._planned[key] = self._plan_part(parcel, key, size, left)
+        form = self._planned[key]
+        for base in form.bases:  # planned for another content, it brings its bases along
+            self._part(parcel, *base, left - 1)
+        return parcel.forms.setdefault(key, form)
+
+    def _plan_part(self, parcel: Parcel, key: str, size: int, left: int) -> Form:
+        asked = (key, size)
+        chain = self._chains[asked] if asked in self._chains else rely_on_part(self._target, *asked, resurrect=False)
         if chain is not None:
-            reference = codecs.base_of(part_head(self._target, key))
-            return Form(key, size, needs=tuple(chain)), reference.depth if reference else 0
+            return Form(key, size, needs=tuple(chain))
         if left < 0:
             raise Corrupt(f"more than {codecs.MAX_DEPTH} differences on top of each other at {key}", path=key)
-        reference = codecs.base_of(part_head(self._source, key))
+        reference = codecs.base_of(self._heads.get(key) or part_head(self._source, key))
         if reference is None:
-            return self._form(key, size, self._stage_part), 0
-        needs = part_needs(self._source, key)
+            return self._form(key, size, self._stage_part)
+        bases = [(reference.key, reference.size), *([reference.before] if reference.before else [])]
         try:
-            depths = [self._part(parcel, planned, *need, left - 1) for need in needs]
+            forms = [self._part(parcel, *base, left - 1) for base in bases]
         except NotFound:  # a base is gone, yet another copy of this part may need others
-            return self._form(key, size, self._stage_alone), 0
-        chain = list(dict.fromkeys(k for need in needs for k in (need[0], *planned[need[0]][0].needs)))
-        if max(depths) >= reference.depth or len(chain) >= codecs.MAX_READS:  # deeper there than here
-            return self._form(key, size, self._stage_alone), 0
+            return self._form(key, size, self._stage_alone)
+        chain = list(dict.fromkeys(k for form in forms for k in (form.key, *form.needs)))
+        if max(map(self._depth, forms)) >= reference.depth or len(chain) >= codecs.MAX_READS:
+            return self._form(key, size, self._stage_alone)  # its bases lie deeper there than here
         form = self._form(key, size, self._stage_part)
-        form.bases, form.needs = tuple(needs), tuple(chain)
-        return form, reference.depth
+        form.bases, form.needs = tuple(bases), tuple(chain)
+        self._depths[key] = reference.depth
+        return form
+
+    def _depth(self, form: Form) -> int:
+        """How deep a part will be in the target."""
+        if form.key in self._how:
+            return self._depths.get(form.key, 0)
+        reference = codecs.base_of(part_head(self._target, form.key))
+        return reference.depth if reference else 0
 
     def _form(self, key: str, size: int, stage: Callable[[Form], None]) -> Form:
         self._how[key] = stage

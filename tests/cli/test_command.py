@@ -75,6 +75,9 @@ def test_every_verb_has_help_with_its_options(lake: Cli) -> None:
             "repair",
             "import",
             "export",
+            "push",
+            "pull",
+            "sync",
         }
         assert ("--dry-run" in page) == (name in changes)
 
