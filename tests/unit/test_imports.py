@@ -347,6 +347,14 @@ def test_a_tree_of_an_earlier_release(root, release, name):
     assert (dry.files, dry.unchanged, dry.points, dry.log_lines, dry.parameters) == (0, 2, 0, 0, 0)
 
 
+def test_a_tree_of_the_first_release(root):
+    """0.2.1 kept files under their ids alone, whatever their path."""
+    done = import_into(root, "dreamlake", GOLDEN / "dreamlake-0.2.1")
+    assert (done.files, done.parameters, done.log_lines, done.points, done.skipped) == (2, 1, 1, 2, [])
+    assert contents(root, "vision/run 1") == {"/models/model.pth": b"weights v1", "/notes.txt": b"hello\n"}
+    again(root, "dreamlake", GOLDEN / "dreamlake-0.2.1")
+
+
 def session_folder_of(root: Path, name: str) -> str | None:
     with opened(root, name) as session:
         return session.folder

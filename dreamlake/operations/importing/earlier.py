@@ -4,7 +4,7 @@
   parameters.json                                         {"data": {dotted name: value}}
   logs/logs.jsonl                                         a line an entry
   files/.files_metadata.json                              {"files": [records]}
-  files/<path>/<id>/<filename>                            the content of a record
+  files/<path>/<id>/<filename>                            the content of a record (0.2.1: without <path>)
   tracks/<name>/metadata.json, data.jsonl                 a line a point (0.2, 0.3), or
   tracks/<name>/data.msgpack                              maps of columns, a line feed after each (0.4)
 """
@@ -134,6 +134,9 @@ def _file(base: str, record: dict[str, Any]) -> tuple[FoundFile, str]:
     key = file_key(str(record.get("path") or "/"), name)
     folder = key.rpartition("/")[0].strip("/")
     inside = file_key(f"{folder}/{version_id}", name).lstrip("/")  # checked: it stays below ``base``
+    alone = file_key(version_id, name).lstrip("/")
+    if not os.path.lexists(os.path.join(base, inside)) and os.path.lexists(os.path.join(base, alone)):
+        inside = alone
     file = os.path.join(base, *inside.split("/"))
     checksum, size = record.get("checksum"), record.get("sizeBytes")
     found = FoundFile(
