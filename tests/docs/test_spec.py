@@ -80,7 +80,14 @@ def test_mutation_switch_exists_and_is_on(row: list[str]) -> None:
     assert found(row[0]) is True
 
 
-CLASSES = ("catalog.folder.FolderCatalog", "catalog.documents.DocumentCatalog", "blobs.folder.FolderBlobs")
+CLASSES = (
+    "catalog.folder.FolderCatalog",
+    "catalog.documents.DocumentCatalog",
+    "blobs.folder.FolderBlobs",
+    "blobs.objects.ObjectBlobs",
+    "blobs.publishing.Publisher",
+    "blobs.sweeping.Sweep",
+)
 
 
 def test_every_mutation_switch_is_listed() -> None:
