@@ -36,6 +36,7 @@ class Writer(io.BufferedIOBase):
     """
 
     mode = "wb"
+    autocommit = False  # until all of it is there: Python closes what could not be made, too
 
     def __init__(
         self,

@@ -71,6 +71,20 @@ def listing(room: Room) -> Result:
     return room.alternate(result, sides)
 
 
+def find(room: Room) -> Result:
+    """The ten largest of many files that meet an expression, in a fresh process."""
+    count, _ = _many(room)
+    result = Result("find", f"find the ten largest of half of {count:,} files", Target("ratio", 0.5))
+    where = "path:/many/odd/ and size > 0 and not tag:best and metadata.loss not in (1, 2) or path:/many/odd/**/*.txt"
+    request = {"lake": str(room.folder / "lake"), "file": str(room.folder / "records.json"), "where": where}
+    child("subject", "records", request)
+    sides: dict[str, Side] = {
+        "read one JSON file of the same records": lambda: counted("baselines", "read-json", request, count),
+        SUBJECT: lambda: counted("subject", "find", request, 10),
+    }
+    return room.alternate(result, sides)
+
+
 def look_up(room: Room) -> Result:
     """Look one file up in a session of many, in a fresh process."""
     count, source = _many(room)

@@ -66,6 +66,15 @@ def _list(request: dict[str, Any]) -> Callable[[], dict[str, Any]]:
     return work
 
 
+def _find(request: dict[str, Any]) -> Callable[[], dict[str, Any]]:
+    def work() -> dict[str, Any]:
+        with _session(request) as session:
+            found = session.files().find(where=request["where"], order="-size,path", limit=10)
+            return {"count": len(found)}
+
+    return work
+
+
 def _records(request: dict[str, Any]) -> Callable[[], None]:
     """All records as one JSON file, which is what the baseline of listing reads."""
     import json
@@ -117,6 +126,7 @@ VERBS = {
     "download": _download,
     "list": _list,
     "records": _records,
+    "find": _find,
     "look-up": _look_up,
     "delete": _delete,
     "collect": _collect,

@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[Room], Result]] = {
     "coded-upload": large.coded_upload,
     "coded-read": large.coded_read,
     "list": many.listing,
+    "find": many.find,
     "look-up": many.look_up,
     "collect": many.collect,
     "memory-raw": large.memory_raw,
