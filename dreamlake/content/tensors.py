@@ -47,7 +47,7 @@ def _dtype(name: str) -> Any:
 
     if name.startswith(("bfloat", "float8")):
         try:
-            import ml_dtypes  # type: ignore[import-not-found]
+            import ml_dtypes
         except ImportError:
             return np.dtype(_BITS[WIDTH_OF[name]]).newbyteorder("<")
         return np.dtype(getattr(ml_dtypes, name))

@@ -33,7 +33,8 @@ def __getattr__(name: str) -> Any:
 def _base() -> type:
     from keras.callbacks import Callback
 
-    return Callback  # type: ignore[no-any-return]
+    base: type = Callback
+    return base
 
 
 class _Callback:

@@ -39,7 +39,8 @@ def __getattr__(name: str) -> Any:
 def _base() -> type:
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
-    return ArtifactRepository  # type: ignore[no-any-return]
+    base: type = ArtifactRepository
+    return base
 
 
 def location_of(uri: str) -> tuple[addressing.Address, str | None]:

@@ -38,7 +38,8 @@ def __getattr__(name: str) -> Any:
 def _base() -> type:
     from transformers import TrainerCallback
 
-    return TrainerCallback  # type: ignore[no-any-return]
+    base: type = TrainerCallback
+    return base
 
 
 class _Callback:
