@@ -23,8 +23,8 @@ AHEAD = 4  # ranges in flight or in memory
 
 
 class ObjectStream(io.RawIOBase):
-    """One copy. ``again`` finds another copy of the key, for when this one is gone before anything was read of it;
-    None: exactly this one, and every byte from the object itself.
+    """One copy. ``again`` finds another copy of the key, for when this one is gone: it does if nothing was read yet, or
+    if it has the same bytes. None: exactly this one, and every byte from the object itself.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class ObjectStream(io.RawIOBase):
         self._objects, self._threads, self._again = objects, threads, again
         self._take(doc)
         self._position = 0
-        self._served = False  # something was handed out: from now on it must be this very object
+        self._served = False  # something was handed out: from now on it must be these very bytes
 
     def _take(self, doc: Doc) -> None:
         self._doc, self._size = doc, int(doc["size"])
@@ -65,9 +65,12 @@ class ObjectStream(io.RawIOBase):
                 piece = self._piece(len(view))
                 break
             except NotFound:
-                if self._served or self._again is None:
+                if self._again is None:
                     raise
-                self._take(self._again(self._doc))
+                other = self._again(self._doc)
+                if self._served and (other["size"], other["etag"]) != (self._doc["size"], self._doc["etag"]):
+                    raise
+                self._take(other)
         view[: len(piece)] = piece
         self._position += len(piece)
         self._served = self._served or bool(piece)
