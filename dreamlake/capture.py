@@ -41,9 +41,12 @@ _SECRET_WORD = re.compile(
 )
 _OPTION = re.compile(r"-{1,2}([A-Za-z][\w.-]*)")
 _ASSIGNED = re.compile(r"([-+~]*[A-Za-z_][\w.\-/]*)=(.*)", re.DOTALL)
-_INSIDE = re.compile(  # token="...", 'password': '...', in a program or in JSON
-    r"""((?<![\w-])[\w-]*(?:pass(?:word|wd|phrase)|secret|credential|token|key)\b["']?\s*[:=]\s*)("[^"]*"|'[^']*'|[^\s,;}&"']+)""",
-    re.IGNORECASE,
+_INSIDE = (
+    re.compile(  # token="...", ['KEY'] = '...', setenv("TOKEN", "..."), {"password": "..."}: in a program, in JSON
+        r"""((?<![\w-])[\w-]*(?:pass(?:word|wd|phrase)|secret|credential|token|key)\b(?:["']\]?\s*[:=,]|\s*[:=])\s*)"""
+        r"""("[^"]*"|'[^']*'|[^\s,;}&"']+)""",
+        re.IGNORECASE,
+    )
 )
 _URL_USER = re.compile(r"((?<![a-z0-9+.-])[a-z][a-z0-9+.-]*://)[^/\s@]+@", re.IGNORECASE)
 _BEARER = re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9+/_.=~-]{8,}", re.IGNORECASE)

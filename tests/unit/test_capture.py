@@ -49,6 +49,9 @@ def unset(monkeypatch, tmp_path):
         ["-c", f"login(token='{SECRET}')"],
         ["-c", f'api_key = "{SECRET}"'],
         [f'{{"password": "{SECRET}", "a": 1}}'],
+        ["-c", f"os.environ['API_KEY'] = '{SECRET}'"],
+        ["-c", f'os.putenv("HF_TOKEN", "{SECRET}")'],
+        ["-c", f"connect(user='me', passwd = '{SECRET}')"],
         [f"https://user:{SECRET}@host/repo.git"],
         [f"s3://host/x?access_token={SECRET}&y=1"],
         ["-H", f"Authorization: Bearer {SECRET}"],
@@ -78,6 +81,8 @@ def test_secrets_of_a_command_line_are_masked(arguments):
         ["lr=0.1"],
         ["--data", "/path/to/keys/file"],
         ["--url", "https://host/path?x=1"],
+        ["--sort-by", "key,loss"],
+        ["-c", "for key, value in items: print(key, value)"],
     ],
     ids=lambda a: a[0],
 )
