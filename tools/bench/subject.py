@@ -18,6 +18,8 @@ NAME = "run"
 
 
 def _session(request: dict[str, Any]) -> Session:
+    if "remote" in request:
+        return Session(NAME, WORKSPACE, remote=request["remote"])
     return Session(NAME, WORKSPACE, local_path=request["lake"])
 
 

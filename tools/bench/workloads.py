@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tools.bench import large, many, starting
+from tools.bench import large, many, remote, starting
 from tools.bench.harness import Result, Room
 
 BENCHMARKS: dict[str, Callable[[Room], Result]] = {
@@ -28,6 +28,10 @@ BENCHMARKS: dict[str, Callable[[Room], Result]] = {
     "import": starting.importing,
     "version": starting.version,
     "track": starting.track,
+    "remote-upload": remote.remote_upload,
+    "remote-again": remote.remote_again,
+    "remote-folder": remote.remote_folder,
+    "remote-download": remote.remote_download,
 }
 
 
