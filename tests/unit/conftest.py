@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from remote_world import FOLDER_ONLY, MODULES, SHARED, RemoteWorld
+from remote_world import FOLDER_ONLY, MODULES, SHARED, RemoteWorld, ServerWorld
 
 _MEMORY = "/dev/shm"
 
@@ -34,10 +34,14 @@ def memory_path() -> Iterator[Path]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """The tests of the public API run on a folder and on a remote lake."""
+    """The tests of the public API run on a folder and on a remote lake.
+
+    With ``DREAMLAKE_TEST_WORLD=servers`` they run on real servers instead (some twenty minutes).
+    """
     module = metafunc.module.__name__.rpartition(".")[2]
     if module in MODULES and metafunc.function.__name__ not in FOLDER_ONLY:
         worlds = ["folder", "remote", "shared"] if module in SHARED else ["folder", "remote"]
+        worlds = ["servers"] if os.environ.get("DREAMLAKE_TEST_WORLD") == "servers" else worlds
         metafunc.parametrize("lake_world", worlds, indirect=True)
 
 
@@ -50,6 +54,9 @@ def lake_world(request: pytest.FixtureRequest) -> Iterator[Any]:
     cache = Path(tempfile.mkdtemp(prefix="dreamlake-cache-", dir=_memory()))
     try:
         with pytest.MonkeyPatch.context() as patch:  # its own: a test may undo those of ``monkeypatch``
-            yield RemoteWorld(patch, cache, request.module, shared=request.param == "shared")
+            if request.param == "servers":
+                yield ServerWorld(patch, cache, request.module, request.getfixturevalue("servers"))
+            else:
+                yield RemoteWorld(patch, cache, request.module, shared=request.param == "shared")
     finally:
         shutil.rmtree(cache, ignore_errors=True)

@@ -6,8 +6,8 @@ A folder stands for the remote lake of that name. What looks behind the store's 
 
 from __future__ import annotations
 
-import copy
 import hashlib
+import uuid
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,11 @@ from upkeep_support import World
 
 from dreamlake import lake, session
 from dreamlake.location import RemoteAddress, locate, location_of
+from dreamlake.remote import indexes
+from dreamlake.services.docs import Docs
+from dreamlake.services.mongo import MongoDocs
+from dreamlake.services.objects import Objects
+from dreamlake.services.s3 import S3Objects
 from dreamlake.services.s3_calling import S3Settings
 
 MODULES = frozenset({"test_files_upload", "test_files_read", "test_files_tree", "test_files_retention"})
@@ -87,7 +92,8 @@ class RemoteWorld(FakeServers):
         blobs = str(self._cache / "shared" / name) if self._shared else S3Settings(f"bucket-{name}")
         return RemoteAddress(f"mongodb://fake/{name}", blobs, "ana")
 
-    def _lake(self, root: Path) -> tuple[Any, Any]:
+    def lake(self, root: Path) -> tuple[Docs, Objects]:
+        """Its database and its bucket, for looks behind the store's back."""
         address = self.moved(str(root))
         objects = MemoryObjects() if isinstance(address.blobs, str) else self.objects(address.blobs)
         return self.docs(address.mongodb), objects
@@ -97,26 +103,55 @@ class RemoteWorld(FakeServers):
         if self._shared:
             return sorted(self._cache.glob("shared/*/.dreamlake-blobs/blobs/*/*"))
         shown = []
-        for key, held in self._lake(root)[1].held.items():
-            if key.startswith("blobs/"):
-                path = self._cache / "shown" / key.split("/")[2]
-                path.parent.mkdir(exist_ok=True)
-                if not path.exists() or path.read_bytes() != held.data:
-                    path.write_bytes(held.data)
-                shown.append(path)
+        objects = self.lake(root)[1]
+        for info in objects.list("blobs/"):
+            path, data = self._cache / "shown" / info.key.split("/")[2], objects.read(info.key)
+            path.parent.mkdir(exist_ok=True)
+            if not path.exists() or path.read_bytes() != data:
+                path.write_bytes(data)
+            shown.append(path)
         return sorted(shown)
 
     def records(self, root: Path) -> int:
         """How many records all sessions have together."""
-        return self._lake(root)[0].count("records", {"state": "committed"})
+        return self.lake(root)[0].count("records", {"state": "committed"})
 
     def scratch(self, root: Path) -> list[str]:
         """What is left in the places where a lake prepares things: must be empty when nothing is under way."""
-        docs, objects = self._lake(root)
+        docs, objects = self.lake(root)
         claims = [f"claim {doc['_id']}" for doc in docs.find("records", {"open": True})]
         copies = [f"copy {doc['_id']}" for doc in docs.find("copies", {"state": {"$in": ["uploading", "deleting"]}})]
         pieces = [str(path) for path in self._cache.rglob("tmp/*")]
         return claims + copies + [str(upload) for upload in objects.uploads()] + pieces
+
+
+class ServerWorld(RemoteWorld):
+    """The same on real servers: each lake has a database and a prefix of its own.
+
+    Args:
+        servers: where they are, see ``tests/conftest.py``.
+    """
+
+    def __init__(self, monkeypatch: Any, cache: Path, module: Any, servers: dict[str, str]) -> None:
+        self._where, self._run = servers, uuid.uuid4().hex[:8]
+        super().__init__(monkeypatch, cache, module, shared=False)
+
+    def docs(self, url: str) -> Docs:
+        name = f"test-{self._run}-{url.rpartition('/')[2]}"
+        return MongoDocs(self._where["DREAMLAKE_TEST_MONGODB"].replace("/?", f"/{name}?"))
+
+    def objects(self, settings: S3Settings) -> Objects:
+        return S3Objects(
+            S3Settings(
+                bucket=self._where["DREAMLAKE_TEST_BUCKET"],
+                prefix=f"test-{self._run}/{settings.bucket}",
+                endpoint=self._where["DREAMLAKE_TEST_S3"],
+                region="us-east-1",
+                addressing="path",
+                access_key_id=self._where["DREAMLAKE_TEST_ACCESS_KEY"],
+                secret_access_key=self._where["DREAMLAKE_TEST_SECRET_KEY"],
+            )
+        )
 
 
 class RemoteUpkeep(World):
@@ -127,11 +162,13 @@ class RemoteUpkeep(World):
         super().__init__(root, **ports)
 
     def names(self) -> list[str]:
-        docs, objects = self._servers._lake(self.root)
+        docs, objects = self._servers.lake(self.root)
         found = list(docs.find("copies", {"state": {"$in": ["live", "condemned"]}}))
-        assert all(doc["_id"] in objects.held for doc in found)
+        assert {doc["_id"] for doc in found} <= {info.key for info in objects.list("blobs/")}
         return sorted(doc["key"] + (f"~{doc['batch']}" if doc["state"] == "condemned" else "") for doc in found)
 
     def snapshot(self) -> dict[str, Any]:
-        docs, objects = self._servers._lake(self.root)
-        return {"objects": dict(objects.held), **copy.deepcopy(docs.tables)}
+        docs, objects = self._servers.lake(self.root)
+        collections = {"meta", "sessions", "journals"} | {index.collection for index in indexes()}
+        found = {name: list(docs.find(name, {}, sort=[("_id", 1)])) for name in sorted(collections)}
+        return {"objects": list(objects.list()), **found}
