@@ -213,8 +213,8 @@ def joined(base: Document | None, a: Document, b: Document) -> Document:
         made["createdAt"] = min(created)
     if "trackId" in made:  # that of the track which was there first
         made["trackId"] = min((str(d.get("createdAt")), str(d["trackId"])) for d in (a, b) if d.get("trackId"))[1]
-    order = [*b, *a]
-    return {name: made[name] for name in dict.fromkeys(order) if name in made}
+    joint = {name: made[name] for name in dict.fromkeys([*late, *early]) if name in made}
+    return next((whole for whole in (late, early) if same(whole, joint)), joint)  # in the order that it has there
 
 
 def _fields(base: Document, late: Document, early: Document, known: bool) -> Document:
