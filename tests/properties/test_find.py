@@ -12,14 +12,19 @@ from dataclasses import replace
 from datetime import datetime, timezone
 
 import pytest
+from fakes.docs import MemoryDocs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dreamlake import Session, open_lake
+from dreamlake.catalog.documents import INDEXES, DocumentCatalog
 from dreamlake.catalog.folder import FolderCatalog
+from dreamlake.catalog.memory import MemoryCatalog
 from dreamlake.errors import InvalidInput
 from dreamlake.operations.parsing import parse
 from dreamlake.operations.query import KINDS, And, Field, Not, Or, Test
+from dreamlake.ports import Ports
+from dreamlake.services.mongo import MongoDocs
 
 WORDS = ["", "a", "B", "ab", "best", "x.y", "Größe", "5", "é*", "a b"]
 NUMBERS = [0, 1, -1, 2.5, 1e300, math.inf, -math.inf, 10**20]
@@ -251,6 +256,38 @@ def test_orders(lake, parts, limit):
     found = lake.find(order=order, limit=limit)
     assert [r["id"] for r in found] == [r["id"] for _, r in expected][:limit]
     assert [r["id"] for r in lake.find(order=",".join(order), limit=limit)] == [r["id"] for r in found]
+
+
+def catalog_of(kind, request, tmp_path):
+    """An empty catalog of another kind."""
+    if kind == "memory":
+        return MemoryCatalog(Ports())
+    docs = MemoryDocs() if kind == "documents" else MongoDocs(request.getfixturevalue("mongo_url"))
+    if kind == "mongo":
+        request.addfinalizer(docs.close)
+    docs.ensure(INDEXES)
+    return DocumentCatalog(Ports(), docs, cache=str(tmp_path / "views"), checkpoint_every=4)
+
+
+@pytest.mark.parametrize("kind", ["memory", "documents", "mongo"])
+def test_every_catalog_answers_alike(lake, kind, request, tmp_path):
+    """The records of the folder, committed once more into a catalog of another kind."""
+    catalog = catalog_of(kind, request, tmp_path)
+    for session in lake.store.catalog.sessions():
+        for _, record in lake.store.catalog.records(session):
+            catalog.commit(catalog.claim(session, record.needs, record.entries))
+    other = open_lake(lake.root)
+    other.store = replace(other.store, catalog=catalog)
+    order = st.lists(st.sampled_from([*FIELDS, *(f"-{name}" for name in FIELDS)]), max_size=2)
+
+    @settings(max_examples=60, deadline=None)
+    @given(trees(), order, st.one_of(st.none(), st.integers(0, 12)))
+    def alike(tree, order, limit):
+        ask = {"where": str(tree), "order": order or None, "limit": limit}
+        assert [r["id"] for r in other.find(**ask)] == [r["id"] for r in lake.find(**ask)]
+
+    alike()
+    assert [r["id"] for r in other.find(order="session")] == [r["id"] for r in lake.find(order="session")] != []
 
 
 @settings(max_examples=300, deadline=None)
