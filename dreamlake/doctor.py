@@ -163,8 +163,8 @@ def _remote(ports: Ports, address: RemoteAddress) -> Iterator[Check]:
         if reached.state == FAILED:
             return
         yield _attempt("database rights", lambda: _database_rights(ports, docs), "grant readWrite on this database")
-        yield _attempt("cache", lambda: _cache(ports, meta))
         if meta:
+            yield _attempt("cache", lambda: _cache(ports, str(meta[0]["store_id"])))
             yield _attempt("indexes", lambda: _indexes(docs), "grant readWrite (it includes listIndexes)")
         place: list[S3Settings | str] = []
         yield (known := _attempt("blobs", lambda: _blobs(address, meta, place)))
@@ -210,14 +210,12 @@ def _database_rights(ports: Ports, docs: Docs) -> Check:
     return Check(name, OK, "can be written to; ids are unique, changes are atomic")
 
 
-def _cache(ports: Ports, meta: list[Doc]) -> Check:
-    folder = cache_folder(ports, str(meta[0]["store_id"]) if meta else "doctor")
+def _cache(ports: Ports, store_id: str) -> Check:
+    folder = cache_folder(ports, store_id)
     if folder is None:
         return Check(
             "cache", WARNING, "no folder for caches can be made", "set XDG_CACHE_HOME to one that may be written"
         )
-    if not meta:
-        return Check("cache", OK, "caches can be kept on this machine")
     return Check("cache", OK, f"caches are in {folder}")
 
 

@@ -42,10 +42,15 @@ def _lake(run: Run) -> None:
         "files": sum(row["files"] for row in rows),
         "sizeBytes": sum(row["sizeBytes"] for row in rows),
     }
+    more: list[tuple[str, str]] = []
+    if not isinstance(run.place, str):
+        value |= {"database": run.place.place, "namespace": run.place.namespace}
+        more = [("database", run.place.place), ("namespace", run.place.namespace)]
     run.out.record(value)
     run.out.facts(
         [
             ("lake", value["root"]),
+            *more,
             ("store id", value["storeId"]),
             ("workspaces", f"{value['workspaces']:,}"),
             ("sessions", f"{value['sessions']:,}"),

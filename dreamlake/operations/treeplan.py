@@ -247,7 +247,8 @@ def problem(session: SessionKey, key: str, code: str, path: str, reason: str = "
 def _target(store: Store, to: str | os.PathLike[str] | None) -> tuple[str, bool]:
     """The absolute target root, and whether it is the lake's own folder."""
     if to is None and store.root is None:
-        raise InvalidInput("this lake has no folder of its own; say where the tree should go (to=..., --to DIR)")
+        more = ", or make objects in its bucket (bucket=True, --bucket)" if store.bucket is not None else ""
+        raise InvalidInput(f"this lake has no folder of its own; say where the tree should go (to=..., --to DIR){more}")
     root = os.path.abspath(os.path.expanduser(os.fspath(to if to is not None else str(store.root))))
     own = store.root is not None and os.path.realpath(root) == os.path.realpath(store.root)
     if store.scratch is not None:

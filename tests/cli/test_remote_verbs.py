@@ -175,7 +175,8 @@ def test_verbs_that_look(team, tmp_path):
         "a.txt",
         "b.txt",
     ]
-    assert team.json("info")[0]["root"] == "team"
+    told = team.json("info")[0]
+    assert (told["root"], told["database"], told["namespace"]) == ("team", "mongodb://h/lake", "ana")
     assert team.json("info", "vision/run 1")[0]["findings"] == []
     assert team.json("info", "vision/run 1:/data/a.txt")[0]["sizeBytes"] == 3
     assert "a.txt" in team.ok("tree", "vision")
