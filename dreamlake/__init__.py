@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dreamlake.checkpoints import scan
     from dreamlake.errors import (
+        AccessDenied,
         Conflict,
         Corrupt,
         InvalidInput,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         LakeError,
         NotFound,
         StateError,
+        Unavailable,
         UnsupportedFormat,
     )
     from dreamlake.lake import Lake, open_lake
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AccessDenied",
     "Conflict",
     "Corrupt",
     "InvalidInput",
@@ -40,6 +43,7 @@ __all__ = [
     "NotFound",
     "Session",
     "StateError",
+    "Unavailable",
     "UnsupportedFormat",
     "dreamlake_session",
     "open_lake",
