@@ -1,5 +1,5 @@
 """``Docs`` in memory: the shortest one that keeps every promise. What it does is compared with real servers by
-``conformance/test_docs.py``; the simulation builds its own faults around it."""
+``conformance/test_documents.py``; the simulation builds its own faults around it."""
 
 from __future__ import annotations
 
