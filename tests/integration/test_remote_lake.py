@@ -199,6 +199,7 @@ def test_a_killed_client_loses_nothing_that_was_acknowledged(place):
         assert not lake.verify(deep=True).damaged
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_uses_the_session_of_its_parent(place):
     """As workers of a data loader do."""
     with Session("s", "w", remote=place) as session:
