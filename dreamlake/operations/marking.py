@@ -211,6 +211,7 @@ class Marks:
     def _follow(self, parts: Iterable[str], reason: Reason) -> None:
         """Count parts and the chains of their bases. One that does not read may need any part (R9)."""
         waiting = list(parts)
+        self.contents.look_ahead(key for key in waiting if self._followed.get(key, reason + 1) > reason)
         while waiting:
             key = waiting.pop()
             before = self._followed.get(key)

@@ -208,7 +208,7 @@ def two_collections(world: World) -> str:
     world.delete("/")
     claims_read, records_read, condemned = Gate(), Gate(), Gate()
 
-    def upload_again() -> None:
+    def upload_again(**options: Any) -> None:
         put(world, "/b.safetensors", other)
         put(world, "/b.safetensors", data)
         assert [need for need, _ in part_needs(world.store.blobs, key)] == [part_of(world, other)]
