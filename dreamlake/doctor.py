@@ -58,7 +58,18 @@ def examine(location: Any = None, *, namespace: str | None = None, ports: Ports 
     file = config.config_file()
     source = f"settings of {file}" if os.path.exists(file) else f"no configuration file ({file})"
     yield Check("configuration", OK, f"{_named(place)}; {source}")
+    yield from _spool()
     yield from _remote(ports, place) if isinstance(place, RemoteAddress) else _folder(ports, place)
+
+
+def _spool() -> Iterator[Check]:
+    """A warning for each folder with sessions that could not be delivered yet."""
+    from dreamlake.spool import waiting
+
+    for one in waiting():
+        names = ", ".join(one.sessions[:3]) + (", ..." if len(one.sessions) > 3 else "")
+        message = f"{len(one.sessions):,} sessions for {one.remote} wait in {one.folder} ({names})"
+        yield Check("spool", WARNING, message, one.command)
 
 
 def mend_indexes(address: RemoteAddress) -> int:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dreamlake import config, values
-from dreamlake.errors import InvalidType, LakeError, StateError, UploadsFailed
+from dreamlake.errors import InvalidInput, InvalidType, LakeError, StateError, Unavailable, UploadsFailed
 from dreamlake.files import Files, _metadata
 from dreamlake.journal import RUNS, Journal
 from dreamlake.lake import Lake, open_lake
@@ -57,6 +57,10 @@ class Session:
             (see ``runs``). Default: ``DREAMLAKE_CAPTURE``, the configuration file's ``capture``, or True.
         encoding: how uploads are stored unless they say: "auto" (checkpoints as parts and differences), "coded" (every
             large file), "raw" (nothing). Default: the lake's setting.
+        on_unreachable: what ``open`` does when the remote lake cannot be reached: "error" raises ``ConnectionError``,
+            "spool" warns, and keeps the session in a folder on this machine; the next ``open`` of the session that
+            reaches its lake delivers it, or ``dreamlake push`` does (the warning says how).
+        spool: the folder for that. Default: ``DREAMLAKE_SPOOL``, or in the user's folder for data.
 
     Raises:
         ValueError, TypeError: a bad name or value; nothing is created before ``open``.
@@ -84,7 +88,12 @@ class Session:
         max_file_bytes: int | None = None,
         encoding: str | None = None,
         capture: bool | None = None,
+        on_unreachable: str = "error",
+        spool: str | os.PathLike[str] | None = None,
     ) -> None:
+        if on_unreachable not in ("error", "spool"):
+            raise InvalidInput(f"on_unreachable={on_unreachable!r}; use 'error' or 'spool'")
+        self._on_unreachable, self._spool = on_unreachable, spool
         session_key(workspace, name)  # a bad name is told before a bad place
         self._place = locate(local_path, remote, namespace)
         self._key = session_key(
@@ -127,12 +136,12 @@ class Session:
         with self._mutex():
             if self._lake is not None:
                 return self
-            lake = open_lake(self._place, create=True, max_file_bytes=self._limit, encoding=self._encoding)
             try:
-                self._announce(lake)
-            except BaseException:
-                lake.close()
-                raise
+                lake = self._opened(self._place)
+            except Unavailable as error:
+                if self._on_unreachable != "spool" or not isinstance(self._place, RemoteAddress):
+                    raise
+                lake = self._spooled(self._place, error)
             journal, store, ports = lake.journal(self._key), lake.store, lake.store.ports
             if self._captures:
                 from dreamlake.capture import watched
@@ -146,6 +155,38 @@ class Session:
             }
             self._lake, self._journal = lake, journal
         return self
+
+    def _opened(self, place: str | RemoteAddress) -> Lake:
+        """The lake with the session in it; what waits in the spool for it is delivered first."""
+        key = self._key = self._key._replace(namespace=place.namespace if isinstance(place, RemoteAddress) else "")
+        lake = open_lake(place, create=True, max_file_bytes=self._limit, encoding=self._encoding)
+        try:
+            if self._on_unreachable == "spool" and isinstance(place, RemoteAddress):
+                from dreamlake.spool import deliver
+
+                delivered = deliver(lake, place, self._spool, key)
+                for failed in delivered.failed if delivered is not None else ():
+                    if failed.error is not None:
+                        raise failed.error
+            self._announce(lake)
+        except BaseException:
+            lake.close()
+            raise
+        return lake
+
+    def _spooled(self, address: RemoteAddress, error: Unavailable) -> Lake:
+        """The session in the spool of its remote lake, with a warning."""
+        import warnings
+
+        from dreamlake.spool import SpoolWarning, Waiting, open_spool
+
+        lake = open_spool(address, self._spool, max_file_bytes=self._limit, encoding=self._encoding)
+        self._key = self._key._replace(namespace="")
+        self._announce(lake)
+        how = Waiting(str(lake.root), str(address), address.namespace, [str(self._key)]).command
+        text = f"{error}. Session {self._key} is kept in {lake.root}; deliver it with: {how}"
+        warnings.warn(text, SpoolWarning, stacklevel=4)
+        return lake
 
     def _announce(self, lake: Lake) -> None:
         """Commit what is new about the session; an unchanged resumed one costs no record, and no right to write."""

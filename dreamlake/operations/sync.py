@@ -24,7 +24,7 @@ from dreamlake.operations.context import Store
 from dreamlake.operations.sync_blobs import Content, Courier
 from dreamlake.operations.sync_join import Clash, difference, join
 from dreamlake.operations.sync_journals import carry
-from dreamlake.operations.sync_memory import Memory, Remembered
+from dreamlake.operations.sync_memory import Memory, Remembered, state_of
 from dreamlake.operations.sync_registers import Registers, registers_of
 
 WORKERS = 8  # threads of one session that look, read and send; most of the time they wait
@@ -292,6 +292,7 @@ class _Session:
 
     def bring(self, source: Side, target: Side, way: Way, clashes: list[Clash]) -> None:
         """What the source has comes into the target, too."""
+        begun = self._token(source)  # what comes meanwhile is left to the next time
         if not self._same_logs():
             for _ in range(MAX_TRIES):
                 if self._merge(source, target, way, clashes):
@@ -308,6 +309,8 @@ class _Session:
             theirs.close()
             mine.close()
         self._met.met = met if source is self._here else met.turned()
+        state, sent = state_of(begun, carried.seen), self._met.sent
+        self._met.sent = (state, sent[1]) if source is self._here else (sent[0], state)
         way.rows += carried.rows
         way.documents += carried.documents
         way.changed |= bool(carried.rows or carried.documents)

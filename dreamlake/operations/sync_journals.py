@@ -47,11 +47,25 @@ class Met:
 
 @dataclass
 class Carried:
-    """What one call of ``carry`` brought over (in a dry run: would)."""
+    """What one call of ``carry`` brought over (in a dry run: would). ``seen`` marks what the source had."""
 
     rows: int = 0
     documents: int = 0
     clashes: list[Clash] = field(default_factory=list)
+    seen: dict[str, Any] = field(default_factory=dict)
+
+
+def seen_in(journal: Journal) -> dict[str, Any]:
+    """What ``carry`` would leave in ``seen``."""
+    seen: dict[str, Any] = {"": _updated(journal.read_document(PARAMETERS))}
+    for stream in journal.streams():
+        about = _updated(journal.read_document(stream)) if stream.startswith(TRACKS) else None
+        seen[stream] = [journal.extent(stream).total, about]
+    return seen
+
+
+def _updated(document: Document | None) -> Any:
+    return None if document is None else document.get("updatedAt")
 
 
 def carry(
@@ -68,11 +82,14 @@ def carry(
     whose document was written last.
     """
     done = Carried()
-    _carry_document(source, target, PARAMETERS, met, dry_run, done)
+    done.seen[""] = _carry_document(source, target, PARAMETERS, met, dry_run, done)
     for stream in source.streams():
+        about = None
         if stream.startswith(TRACKS):
-            _carry_document(source, target, stream, met, dry_run, done)
-        done.rows += _carry_rows(source, target, stream, met, dry_run, told)
+            about = _carry_document(source, target, stream, met, dry_run, done)
+        rows, total = _carry_rows(source, target, stream, met, dry_run, told)
+        done.rows += rows
+        done.seen[stream] = [total, about]
     if not dry_run and (done.rows or done.documents):
         target.sync()
     return done
@@ -83,13 +100,14 @@ def carry(
 
 def _carry_rows(
     source: Journal, target: Journal, stream: str, met: Met, dry_run: bool, told: Callable[[int], None]
-) -> int:
+) -> tuple[int, int]:
+    """How many rows were brought, and how many the source has."""
     totals = (source.extent(stream).total, target.extent(stream).total)
     begun = met.rows.get(stream, (0, 0))
     if any(total < compared for total, compared in zip(totals, begun, strict=True)):
         begun = (0, 0)  # not what was compared then
     if totals == begun:
-        return 0
+        return 0, totals[0]
     count = sent = 0
     page: list[Row] = []
     extra: list[int] = []
@@ -102,7 +120,7 @@ def _carry_rows(
     sent += _append(target, stream, page, dry_run, told)
     if not dry_run and not sum(extra):
         met.rows[stream] = (totals[0], totals[1] + sent)
-    return count
+    return count, totals[0]
 
 
 def _append(target: Journal, stream: str, rows: list[Row], dry_run: bool, told: Callable[[int], None]) -> int:
@@ -176,10 +194,11 @@ def _mark(row: Row) -> bytes:
 # ---- documents ---------------------------------------------------------------------------------------------------
 
 
-def _carry_document(source: Journal, target: Journal, name: str, met: Met, dry_run: bool, done: Carried) -> None:
+def _carry_document(source: Journal, target: Journal, name: str, met: Met, dry_run: bool, done: Carried) -> Any:
+    """When the source's document was updated."""
     mine = source.read_document(name)
     if mine is None:
-        return
+        return None
     base, theirs = met.documents.get(name), target.read_document(name)
     if theirs is not None and name == PARAMETERS and not same(mine, theirs):
         done.clashes += _clashes(base, mine, theirs)
@@ -189,6 +208,7 @@ def _carry_document(source: Journal, target: Journal, name: str, met: Met, dry_r
             target.update_document(name, lambda current: mine if current is None else joined(base, mine, current))
     if not dry_run:
         met.documents[name] = mine
+    return _updated(mine)
 
 
 def joined(base: Document | None, a: Document, b: Document) -> Document:

@@ -8,6 +8,7 @@ a time.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,10 +24,34 @@ FORMAT = 1
 
 @dataclass
 class Remembered:
-    """``tokens``: the newest records of the two logs when both said the same; see ``Met`` for the rest."""
+    """What is remembered of one session; see ``Met`` for the rest.
+
+    Attributes:
+        tokens: the newest records of the two logs when both said the same.
+        sent: what each of the two said when all of it had come to the other, see ``state_of``.
+    """
 
     tokens: tuple[str, str] = ("", "")
     met: Met = field(default_factory=Met)
+    sent: tuple[str, str] = ("", "")
+
+
+def state_of(token: str, seen: dict[str, Any]) -> str:
+    """A mark of all that a session says: of its newest record and of ``seen_in`` its journal. Changes with it."""
+    return hashlib.sha256(values.encode([token, sorted(seen.items())])).hexdigest()[:32]
+
+
+def was_sent(ports: Ports, scratch: str, key: SessionKey, state: str) -> bool:
+    """True if all that the session says came to some other lake. ``scratch`` is that of the session's own lake."""
+    try:
+        others = ports.fs.list(f"{scratch}/sync")
+    except OSError:
+        return False
+    for other in others:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            if state in values.decode(ports.fs.read(f"{scratch}/sync/{other}/{key.sid}.json"))["sent"]:
+                return True
+    return False
 
 
 class Memory:
@@ -63,9 +88,9 @@ class Memory:
             return
         met = found.met.turned() if self._turned else found.met
         tokens = found.tokens[::-1] if self._turned else found.tokens
-        data = values.encode(
-            {"format": FORMAT, "tokens": list(tokens), "rows": met.rows, "documents": met.documents}
-        )  # fmt: skip
+        sent = found.sent[::-1] if self._turned else found.sent
+        said = {"tokens": list(tokens), "sent": list(sent), "rows": met.rows, "documents": met.documents}
+        data = values.encode({"format": FORMAT, **said})
         path = self._path(pair)
         scratch = f"{self._folder}/{self._ports.scratch_name('sync')}"
         with contextlib.suppress(OSError):
@@ -78,12 +103,12 @@ class Memory:
             if raw["format"] != FORMAT:
                 return Remembered()
             rows = {str(name): (int(a), int(b)) for name, (a, b) in raw["rows"].items()}
-            first, second = map(str, raw["tokens"])
-            found = Remembered((first, second), Met(rows, dict(raw["documents"])))
+            (first, second), (mine, theirs) = map(str, raw["tokens"]), map(str, raw["sent"])
+            found = Remembered((first, second), Met(rows, dict(raw["documents"])), (mine, theirs))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return Remembered()
         if self._turned:
-            return Remembered((second, first), found.met.turned())
+            return Remembered((second, first), found.met.turned(), (theirs, mine))
         return found
 
     def _path(self, pair: tuple[str, str]) -> str:

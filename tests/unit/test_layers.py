@@ -23,7 +23,7 @@ RANKS = {
     **dict.fromkeys(["lake", "upkeep", "checkpoints", "home", "folder_home", "folder_store"], 4),
     **dict.fromkeys(["remote", "remote_home", "capabilities", "doctor", "profiles"], 4),
     **dict.fromkeys(["finding", "records", "showing"], 4),
-    "syncing": 4,
+    **dict.fromkeys(["syncing", "spool"], 4),
     **dict.fromkeys(["session", "files", "parameters", "logs", "tracks", "savers", "legacy"], 5),
     **dict.fromkeys(["background", "capture", "imports", "lineage"], 5),
     **dict.fromkeys(["cli", "integrations", "web", "__main__"], 6),
