@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from fakes.docs import MemoryDocs
 
-from dreamlake.errors import Conflict
+from dreamlake.errors import Conflict, LakeError
 from dreamlake.services.docs import Docs, Index
 from dreamlake.services.mongo import MongoDocs
 
@@ -229,6 +230,18 @@ def test_indexes_are_missing_until_they_are_made(docs):
     docs.ensure([UNIQUE, PLAIN])
     docs.ensure([UNIQUE, PLAIN])
     assert docs.missing([UNIQUE, PLAIN]) == []
+
+
+@pytest.mark.parametrize(
+    "lesser", [replace(UNIQUE, unique=False), replace(UNIQUE, where={"state": "open"})], ids=["plain", "elsewhere"]
+)
+def test_an_index_that_promises_less_does_not_count(docs, lesser):
+    """Somebody made one of the same name by hand: a commit must not rely on it."""
+    docs.ensure([lesser])
+    assert docs.missing([UNIQUE]) == [UNIQUE]
+    with pytest.raises(LakeError, match="group_1_n_1"):
+        docs.ensure([UNIQUE])
+    assert docs.missing([lesser]) == []
 
 
 # ---- threads ---------------------------------------------------------------------------------------------------------

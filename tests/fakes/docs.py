@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from dreamlake.errors import Conflict
+from dreamlake.errors import Conflict, InvalidInput
 from dreamlake.services.docs import Change, Doc, Filter, Index, Keys
 
 _MISSING = object()
@@ -87,10 +87,11 @@ class MemoryDocs:
     def ensure(self, indexes: Sequence[Index]) -> None:
         with self._lock:
             for index in indexes:
-                self.indexes.setdefault(index.collection, {}).setdefault(index.name, index)
+                if self.indexes.setdefault(index.collection, {}).setdefault(index.name, index) != index:
+                    raise InvalidInput(f"{index.collection} has an index {index.name} with other options; drop it")
 
     def missing(self, indexes: Sequence[Index]) -> list[Index]:
-        return [index for index in indexes if index.name not in self.indexes.get(index.collection, {})]
+        return [index for index in indexes if self.indexes.get(index.collection, {}).get(index.name) != index]
 
     def close(self) -> None:
         return None
