@@ -117,13 +117,14 @@ class _Into:
 
     def survey(self) -> None:
         """Count what would be added."""
-        found, report = self._found, self._report
+        found, report, key = self._found, self._report, self.key
         try:
             store = open_lake(self._location).store
-            exists = store.catalog.view(store.session(*self.key[:2])).info.exists
+            key = store.session(*self.key[:2])
+            exists = store.catalog.view(key).info.exists
         except NotFound:
             store, exists = None, False
-        survey_files(store if exists else None, self.key, found.files, report, any_version=self._any_version)
+        survey_files(store if exists else None, key, found.files, report, any_version=self._any_version)
         if exists:
             with Session(self.key.name, self.key.workspace, **self._place) as session:
                 self._side_data(session, dry_run=True)

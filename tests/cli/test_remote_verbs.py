@@ -210,6 +210,14 @@ def test_verbs_that_change(team, tmp_path):
     assert len(team.json("ls")) == 1
 
 
+def test_imports_know_what_is_there(team, tmp_path):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/x.txt").write_text("x")
+    assert team.json("import", "folder", "src", "vision/run 3:/in", "--dry-run")[-1]["files"] == 1
+    assert team.json("import", "folder", "src", "vision/run 3:/in")[-1]["files"] == 1
+    assert team.json("import", "folder", "src", "vision/run 3:/in", "--dry-run")[-1]["files"] == 0
+
+
 def test_upkeep(team):
     team.ok("rm", "vision/run 1:/data/b.txt")
     assert team.json("stats")[0]["blobs"] == 2
