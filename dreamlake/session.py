@@ -57,9 +57,9 @@ class Session:
             (see ``runs``). Default: ``DREAMLAKE_CAPTURE``, the configuration file's ``capture``, or True.
         encoding: how uploads are stored unless they say: "auto" (checkpoints as parts and differences), "coded" (every
             large file), "raw" (nothing). Default: the lake's setting.
-        on_unreachable: what ``open`` does when the remote lake cannot be reached: "error" raises ``ConnectionError``,
-            "spool" warns, and keeps the session in a folder on this machine; the next ``open`` of the session that
-            reaches its lake delivers it, or ``dreamlake push`` does (the warning says how).
+        on_unreachable: what happens when the remote lake cannot be reached: "error" raises ``ConnectionError``, "spool"
+            warns, and keeps what the session gets from then on in a folder on this machine; the next ``open`` of the
+            session that reaches its lake delivers it, or ``dreamlake push`` does (the warning says how).
         spool: the folder for that. Default: ``DREAMLAKE_SPOOL``, or in the user's folder for data.
 
     Raises:
@@ -119,6 +119,7 @@ class Session:
         self._lake: Lake | None = None
         self._journal: Journal | None = None
         self._parts: dict[str, Any] = {}
+        self._left: list[tuple[Files, Lake]] = []  # what was worked on before the spool
         self._pid = os.getpid()
 
     def __repr__(self) -> str:
@@ -142,19 +143,23 @@ class Session:
                 if self._on_unreachable != "spool" or not isinstance(self._place, RemoteAddress):
                     raise
                 lake = self._spooled(self._place, error)
-            journal, store, ports = lake.journal(self._key), lake.store, lake.store.ports
-            if self._captures:
-                from dreamlake.capture import watched
-
-                journal, store = watched(journal, store)
-            self._parts = {
-                "files": Files(store, self._key, self._guard),
-                "parameters": Parameters(journal, self._guard, ports),
-                "logs": Logs(journal, self._guard, ports),
-                "tracks": Tracks(journal, self._guard, ports),
-            }
-            self._lake, self._journal = lake, journal
+            self._attach(lake)
         return self
+
+    def _attach(self, lake: Lake) -> None:
+        """Work on a lake from now on."""
+        journal, store, ports = lake.journal(self._key), lake.store, lake.store.ports
+        if self._captures:
+            from dreamlake.capture import watched
+
+            journal, store = watched(journal, store)
+        self._parts = {
+            "files": Files(store, self._key, self._guard),
+            "parameters": Parameters(journal, self._guard, ports),
+            "logs": Logs(journal, self._guard, ports),
+            "tracks": Tracks(journal, self._guard, ports),
+        }
+        self._lake, self._journal = lake, journal
 
     def _opened(self, place: str | RemoteAddress) -> Lake:
         """The lake with the session in it; what waits in the spool for it is delivered first."""
@@ -188,6 +193,16 @@ class Session:
         warnings.warn(text, SpoolWarning, stacklevel=4)
         return lake
 
+    def _give_up(self, error: Unavailable) -> None:
+        """Go on in the spool, because the remote lake cannot be reached any more."""
+        with self._mutex():
+            lake = self._need_open()
+            if not isinstance(self._place, RemoteAddress) or lake.root is not None:
+                return  # another thread was quicker
+            left = (self._parts["files"], lake)
+            self._attach(self._spooled(self._place, error))
+            self._left.append(left)
+
     def _announce(self, lake: Lake) -> None:
         """Commit what is new about the session; an unchanged resumed one costs no record, and no right to write."""
         info = lake.info(self._key)
@@ -218,6 +233,8 @@ class Session:
                 return
             try:
                 try:
+                    for files, _ in self._left:  # what was still under way when the lake became unreachable
+                        files.flush()
                     self._parts["files"].flush()
                 finally:
                     try:
@@ -231,6 +248,8 @@ class Session:
                 self._lake = self._journal = None
                 self._parts = {}
                 lake.close()
+                while self._left:
+                    self._left.pop()[1].close()
 
     def __enter__(self) -> Session:
         return self.open()
@@ -286,7 +305,8 @@ class Session:
         metadata: Mapping[str, Any] | None = None,
     ) -> Track:
         """A track of data points over time, e.g. ``"train/loss"``."""
-        track: Track = self._part("tracks").track(name, description, tags, metadata)
+        made = self._part("tracks").track(name, description, tags, metadata)
+        track: Track = self._enduring(lambda: self._parts["tracks"].track(name, description, tags, metadata), made)
         return track
 
     def tracks(self) -> Tracks:
@@ -403,7 +423,17 @@ class Session:
 
     def _part(self, name: str) -> Any:
         part = self._parts.get(name)
-        return part if part is not None else self._need_open()  # which raises
+        if part is None:
+            self._need_open()  # which raises
+        return self._enduring(lambda: self._parts[name], part)
+
+    def _enduring(self, find: Callable[[], Any], part: Any) -> Any:
+        """The part; or what goes on in the spool, where that was asked for."""
+        if self._on_unreachable != "spool" or self._lake is None or self._lake.root is not None:
+            return part
+        from dreamlake.enduring import Enduring
+
+        return Enduring(find, self._give_up)
 
     def _need_open(self) -> Lake:
         lake = self._lake

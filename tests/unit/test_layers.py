@@ -25,7 +25,7 @@ RANKS = {
     **dict.fromkeys(["finding", "records", "showing"], 4),
     **dict.fromkeys(["syncing", "spool"], 4),
     **dict.fromkeys(["session", "files", "parameters", "logs", "tracks", "savers", "legacy"], 5),
-    **dict.fromkeys(["background", "capture", "imports", "lineage"], 5),
+    **dict.fromkeys(["background", "capture", "enduring", "imports", "lineage"], 5),
     **dict.fromkeys(["cli", "integrations", "web", "__main__"], 6),
     "": 7,  # dreamlake/__init__.py: names what users import, lazily
 }

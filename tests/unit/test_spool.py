@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from sync_support import side, told
 
 from dreamlake import Session, open_lake, remote
 from dreamlake.doctor import WARNING, Check, examine
-from dreamlake.errors import InvalidInput, Unavailable
+from dreamlake.errors import InvalidInput, NotFound, Unavailable
 from dreamlake.spool import SpoolWarning, waiting
 
 AT = {
@@ -27,14 +28,22 @@ class Network:
 
     def __init__(self, servers: FakeServers, monkeypatch: pytest.MonkeyPatch) -> None:
         self.up = True
-        docs = servers.docs
+        clients = remote.Clients(
+            lambda url: Cable(self, servers.docs(url)), lambda settings: Cable(self, servers.objects(settings))
+        )
+        monkeypatch.setattr(remote, "CLIENTS", clients)
 
-        def connect(url: str) -> Any:
-            if not self.up:
-                raise Unavailable("the database mongodb://h/lake cannot be reached: unplugged")
-            return docs(url)
 
-        monkeypatch.setattr(remote, "CLIENTS", remote.Clients(connect, servers.objects))
+class Cable:
+    """A client behind the network."""
+
+    def __init__(self, network: Network, client: Any) -> None:
+        self._network, self._client = network, client
+
+    def __getattr__(self, name: str) -> Any:
+        if not self._network.up and name != "close":
+            raise Unavailable("the database mongodb://h/lake cannot be reached: unplugged")
+        return getattr(self._client, name)
 
 
 @pytest.fixture
@@ -129,6 +138,50 @@ def test_delivered_by_push(network):
     assert not done.failed and waiting() == []
     with open_lake(AT) as team:
         assert set(told(side(team))) == {"w/run"}
+
+
+def test_a_lake_that_goes_in_the_middle_of_a_run(network, tmp_path):
+    large = io.BytesIO(b"large" * 300_000)
+    with session() as run:
+        use(run, "online")
+        track, files = run.track("loss"), run.files()
+        network.up = False
+        with pytest.warns(SpoolWarning, match="push") as told_of:
+            files.upload(large, filename="large.bin")
+            use(run, "offline")
+            track.append(value=0)
+            files.save_json({"k": 1}, "k.json")
+        assert len(told_of) == 1
+        assert files.read_bytes("/large.bin") == large.getvalue()
+        with pytest.raises(NotFound):
+            files.read_bytes("/a.txt@v2")  # the lake has the other version
+        network.up = True  # the run goes on in the spool all the same
+        use(run, "spooled")
+    assert [spooled.sessions for spooled in waiting()] == [["w/run"]]
+    with session() as run:
+        assert [entry["message"] for entry in run.logs()] == ["online", "offline", "spooled"]
+        assert [v["version"] for v in run.files().history("/a.txt")] == [3, 2, 1]
+        assert run.files().read_bytes("/large.bin") == large.getvalue()
+        assert [point["data"]["value"] for point in run.track("loss")] == [6, 7, 0, 7]
+        assert run.parameters().get() == {"online": 1, "offline": 1, "spooled": 1}
+    assert waiting() == []
+
+
+def test_reading_from_a_lake_that_is_gone_is_an_error(network):
+    with session() as run:
+        use(run, "online")
+        network.up = False
+        with pytest.raises(ConnectionError):
+            run.files().read_bytes("/a.txt")
+        with pytest.raises(ConnectionError):
+            run.files().delete("/a.txt")
+        network.up = True
+    with session(on_unreachable="error") as run:
+        network.up = False
+        with pytest.raises(ConnectionError):
+            run.files().upload(b"x", filename="x")
+        network.up = True
+    assert waiting() == []
 
 
 def test_doctor_tells_what_waits(network, tmp_path):
