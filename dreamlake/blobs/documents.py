@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from dreamlake.blobs import Copy, check_key
-from dreamlake.errors import OutcomeUnknown
+from dreamlake.errors import Conflict, OutcomeUnknown
 from dreamlake.ports import Ports
 from dreamlake.services.docs import Doc, Docs, Filter, Index
 
@@ -69,12 +69,17 @@ class CopyDocs:
     def change_many(
         self, ids: Sequence[str], where: Filter, values: Doc, *, remove: Sequence[str] = (), again: bool = True
     ) -> set[str]:
-        """``change`` of many, each by itself; the ids of those that were changed."""
+        """``change`` of many, each by itself; the ids of those that were changed.
+
+        After one that is refused because another copy of its key is live, the others of its call are left as they are.
+        """
         mark, change = self._marked(values, remove)
         for chunk in chunks(ids):
             for attempt in range(_TRIES):
                 try:
                     self._docs.update_many(COPIES, {"_id": {"$in": chunk}, **where}, change)
+                    break
+                except Conflict:
                     break
                 except OutcomeUnknown:
                     if attempt == _TRIES - 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Future
 
@@ -17,6 +18,9 @@ from dreamlake.services.docs import Doc
 from dreamlake.services.objects import Objects
 
 _TRIES = 20  # to become the live copy, while others do, too
+TOGETHER = 16  # small copies from which they become live in one call, and not each as soon as it can
+FORESEEN_BYTES = 1 << 20  # of a copy that may become live together with others
+_UPLOADING = ("off", "owner", "at", "upload", "part")  # fields of a copy that is on its way
 _SENDS = 3  # of a copy that collectors take away while it is uploaded
 
 
@@ -46,12 +50,19 @@ class Publisher:
             fresh = {i: self._new(ready[i].key, items[i]) for i in chunk if docs[i] is None}
             if self.DOCUMENT_FIRST:
                 self._docs.insert(list(fresh.values()))
-            jobs: dict[int, Future[bool]] = {}
+            together = len(chunk) >= TOGETHER and self.FENCED and self.DOCUMENT_FIRST
+            jobs: dict[int, Future[bool | None]] = {}
             try:
                 for i in chunk:
-                    jobs[i] = self._start(docs[i] or fresh[i], items[i], ready[i].replace, aside)
-                for i, job in jobs.items():
-                    outcomes[i] = job.result()
+                    jobs[i] = self._start(docs[i] or fresh[i], items[i], ready[i].replace, aside, together)
+                sent = {i: job.result() for i, job in jobs.items()}
+                waiting = {i: fresh[i] for i, outcome in sent.items() if outcome is None}
+                live = self._go_live_together(list(waiting.values()))
+                again = [i for i, doc in waiting.items() if doc["_id"] not in live]
+                late = {i: self._start_again(fresh[i], items[i], ready[i].replace, aside) for i in again}
+                jobs.update(late)
+                for i in chunk:
+                    outcomes[i] = late[i].result() is True if i in late else sent[i] is not False
             except BaseException as error:
                 for job in jobs.values():
                     job.cancel()
@@ -65,22 +76,42 @@ class Publisher:
                 item.discard()
         return outcomes
 
-    def _start(self, doc: Doc, item: Item, replace: bool, aside: bool) -> Future[bool]:
+    def _start(self, doc: Doc, item: Item, replace: bool, aside: bool, together: bool) -> Future[bool | None]:
         with NO_FORK:
             self._active.add(doc["owner"])
-        if item.size <= PUT_BYTES:
-            return self._threads.small(item.size, lambda: self._publish(doc, item, replace, aside))
-        return self._threads.large(lambda: self._publish(doc, item, replace, aside))
+        if item.size > PUT_BYTES:
+            return self._threads.large(lambda: self._publish(doc, item, replace, aside))
+        return self._threads.small(item.size, lambda: self._publish(doc, item, replace, aside, together=together))
 
-    def _publish(self, doc: Doc, item: Item, replace: bool, aside: bool) -> bool:
+    def _start_again(self, doc: Doc, item: Item, replace: bool, aside: bool) -> Future[bool | None]:
+        """A copy that was sent and did not become live: another one is, or a collector has fenced it."""
+        return self._threads.small(0, lambda: self._publish(doc, item, replace, aside, etag=doc["etag"]))
+
+    def _go_live_together(self, docs: Sequence[Doc]) -> set[str]:
+        """Which of these did. Their names are new and nobody adopts what is sent whole: the state alone tells."""
+        ids = [doc["_id"] for doc in docs]
+        return (
+            self._docs.change_many(ids, {"state": "uploading"}, {"state": "live"}, remove=_UPLOADING) if ids else set()
+        )
+
+    def _publish(
+        self, doc: Doc, item: Item, replace: bool, aside: bool, *, together: bool = False, etag: str | None = None
+    ) -> bool | None:
+        """True: it is live; False: it gave way. None: it has been sent, and waits to become live with others.
+
+        ``etag``: it has been sent already.
+        """
         for sends in range(_SENDS):
             if sends:
                 doc = self._new(doc["key"], item)
                 self._active.add(doc["owner"])
                 self._docs.insert([doc])
             try:
-                send = self._sender.whole if item.size <= PUT_BYTES else self._sender.in_parts
-                return self._go_live(doc, send(doc, item), replace, aside)
+                if sends or etag is None:
+                    etag = (self._sender.whole if item.size <= PUT_BYTES else self._sender.in_parts)(doc, item)
+                if together and not sends and etag == doc.get("etag"):
+                    return None
+                return self._go_live(doc, etag, replace, aside)
             except (Fenced, Conflict):
                 continue
             except Unavailable:
@@ -103,7 +134,15 @@ class Publisher:
             "at": self._ports.now().timestamp(),
             "size": item.size,
             "head": item.head(),
+            **self._foreseen(item),
         }
+
+    def _foreseen(self, item: Item) -> Doc:
+        """The etag that S3 gives what is sent whole, unless it is encrypted with a key of its own."""
+        if item.size > FORESEEN_BYTES:
+            return {}
+        with item.open() as stream:
+            return {"etag": hashlib.md5(stream.read(FORESEEN_BYTES), usedforsecurity=False).hexdigest()}
 
     def _resumable(self, key: str, item: Item) -> Doc | None:
         """An upload in parts of the same content whose owner is dead, taken over."""
@@ -132,7 +171,7 @@ class Publisher:
         replaced: list[Doc] = []
         for _ in range(_TRIES):
             try:
-                if not self._docs.change(where, values, remove=("off", "owner", "at", "upload", "part")):
+                if not self._docs.change(where, values, remove=_UPLOADING):
                     if self.FENCED:
                         raise Fenced
                     self._docs.insert([{**doc, **values}])

@@ -216,6 +216,37 @@ def test_a_replaced_copy_that_was_relied_on_meanwhile_is_kept(world):
     assert other.look(digest(DATA), len(DATA), never)
 
 
+@pytest.mark.parametrize("trouble", ["rival", "rival for one that must not replace", "fence", "lost", "another etag"])
+def test_many_that_become_live_together_are_told_apart(world, trouble):
+    """One of them is refused, or none is known to have been changed."""
+    blobs, rival = world.process("one"), world.process("two")
+    datas = [os.urandom(50 + i) for i in range(20)]
+
+    def disturb(collection: str, *args: Any) -> None:
+        world.docs.before.clear()
+        if "rival" in trouble:
+            other = stage(rival, b"another form")
+            assert rival.publish(digest(datas[7]), other)
+        elif trouble == "fence":
+            world.dead.add("one")
+            rival.sweep(lambda name, age_s: name.endswith("upload"))
+        elif trouble == "lost":
+            raise OutcomeUnknown("lost")
+
+    world.docs.before["update_many"] = disturb
+    if trouble == "another etag":  # as of objects that are encrypted with a key of one's own
+        real = world.objects.real.put
+        world.objects.real.put = lambda key, data, sha256: "opaque " + real(key, data, sha256=sha256)
+    ready = [Ready(digest(data), stage(blobs, data), "must not" not in trouble) for data in datas]
+    outcomes = blobs.publish_all(ready)
+    assert outcomes == [trouble != "rival for one that must not replace" or i != 7 for i in range(20)]
+    assert world.states() == {"live": 20}
+    for i, data in enumerate(datas):
+        with blobs.open(digest(data)) as stream:
+            assert stream.read() == (b"another form" if not outcomes[i] else data)
+    assert len(list(world.objects.real.list())) == 20
+
+
 @pytest.mark.parametrize("happened", [True, False])
 def test_a_lost_reply_of_the_database_counts_once(world, happened):
     blobs = world.process()
@@ -510,7 +541,7 @@ def test_what_looking_and_publishing_many_costs(world, monkeypatch):
     assert all(blobs.publish_all([Ready(digest(data), stage(blobs, data)) for data in datas]))
     store, database = world.counted()
     assert store == {"put": 60}
-    assert database == {"insert": 2, "update": 60}
+    assert database == {"insert": 2, "update_many": 1, "find": 1, "update": 10}  # fifty together, and ten that are few
     assert all(blobs.look(digest(data), 100, never) for data in datas[:3])
     assert world.counted() == ({}, {"find": 3})
     assert all(blobs.look_all([Wanted(digest(data), 100, never) for data in datas]))

@@ -37,6 +37,12 @@ class Place:
         name = uuid.uuid4().hex[:12]
         return {"mongodb": self._mongo.database(name), "s3": self.s3(name)}
 
+    def made(self) -> dict[str, Any]:
+        """A new lake that is there already: the bucket of the others is, too."""
+        lake = self.lake()
+        child("subject", "upload", {"remote": lake, "sources": []})
+        return lake
+
     def rclone(self, prefix: str) -> str:
         """As rclone calls a folder in the bucket."""
         keys = f"access_key_id={ACCESS_KEY},secret_access_key={SECRET_KEY}"
@@ -78,7 +84,7 @@ def _upload(room: Room, name: str, work: str, source: Path, again: bool) -> Resu
         sides = _sides(place, source, "upload", lambda: kept if again else uuid.uuid4().hex, lambda: room.folder)
 
         def dreamlake() -> Sample:
-            request = {"remote": lake if again else place.lake(), "sources": [str(source)], "encoding": "raw"}
+            request = {"remote": lake if again else place.made(), "sources": [str(source)], "encoding": "raw"}
             return child("subject", "upload", request)
 
         sides = {**sides, SUBJECT: dreamlake}
