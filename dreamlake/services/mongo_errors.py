@@ -53,9 +53,16 @@ def is_transient(error: BaseException) -> bool:
 
     if isinstance(error, errors.ServerSelectionTimeoutError):
         return False
-    if isinstance(error, (errors.AutoReconnect, errors.CursorNotFound, errors.WaitQueueTimeoutError)):
+    if isinstance(error, (*_broken(), errors.WaitQueueTimeoutError)):
         return True
     return isinstance(error, errors.OperationFailure) and _transient_code(error.code)
+
+
+def _broken() -> tuple[type[Exception], ...]:
+    """What a call raises whose reply did not come, or was none of its own."""
+    from pymongo import errors
+
+    return errors.AutoReconnect, errors.CursorNotFound, errors.ProtocolError
 
 
 def _transient_code(code: int | None) -> bool:
@@ -81,7 +88,7 @@ def translate(error: Exception, url: str, doing: str, *, changing: bool) -> Lake
         return Conflict(f"{where}: {doing}: a unique index refuses it")
     if isinstance(error, (errors.ServerSelectionTimeoutError, errors.WaitQueueTimeoutError)):
         return Unavailable(f"{where} cannot be reached: {detail.partition(', Timeout:')[0]}")
-    if isinstance(error, (errors.WriteConcernError, errors.ConnectionFailure, errors.CursorNotFound)):
+    if isinstance(error, (*_broken(), errors.WriteConcernError, errors.ConnectionFailure)):
         return OutcomeUnknown(text) if changing else Unavailable(text)
     if isinstance(error, errors.OperationFailure):
         if error.code in _DENIED:

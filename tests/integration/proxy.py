@@ -10,8 +10,9 @@ the server then sends (``100 Continue`` of HTTP is no answer yet). A fault waits
 
 Kinds: ``lose`` the reply arrives at the proxy and the connection is closed · ``cut`` the same, after ``after`` bytes of
 it were passed on · ``delay`` the reply comes ``seconds`` later · ``repeat`` the request is delivered twice, as by a
-balancer that tries again; the client gets the second reply · ``refuse`` the connection is closed before the server sees
-the request · ``tear`` the request is closed after ``after`` bytes of it were passed on.
+balancer that tries again; the client gets the second reply · ``echo`` the reply is delivered twice, so that the next
+request seems to be answered already · ``refuse`` the connection is closed before the server sees the request · ``tear``
+the connection is closed after ``after`` bytes of the request were passed on.
 """
 
 from __future__ import annotations
@@ -172,7 +173,7 @@ class _Connection:
 
     def _meddled(self, reply: bytes) -> bytes:
         """The first bytes of a reply after whatever fault is due."""
-        fault = self._proxy.fault_for(self._request, ("lose", "cut", "delay", "repeat"))
+        fault = self._proxy.fault_for(self._request, ("lose", "cut", "delay", "repeat", "echo"))
         if fault is None:
             return reply
         if fault.kind == "delay":
@@ -182,6 +183,8 @@ class _Connection:
         if fault.kind == "repeat":
             self._server.sendall(self._request)
             return _received(self._server) + _rest(self._server)
+        if fault.kind == "echo":
+            return reply + reply
         if fault.kind == "cut":
             self._client.sendall(reply[: fault.after])
         raise Closed

@@ -26,6 +26,8 @@ URL = "mongodb://ann:p%40ss%3Aw%2Frd%25@db.example:27017,db2.example/lake?replic
         (errors.AutoReconnect("closed"), True, OutcomeUnknown, True),
         (errors.AutoReconnect("closed"), False, Unavailable, True),
         (errors.NetworkTimeout("slow"), True, OutcomeUnknown, True),
+        (errors.ProtocolError("response to another request"), True, OutcomeUnknown, True),
+        (errors.ProtocolError("response to another request"), False, Unavailable, True),
         (errors.NotPrimaryError("not primary"), True, OutcomeUnknown, True),
         (errors.WriteConcernError("waiting for replication", 64), True, OutcomeUnknown, True),
         (errors.CursorNotFound("gone", 43), False, Unavailable, True),
