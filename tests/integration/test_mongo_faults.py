@@ -66,7 +66,8 @@ def check_once(net: World, client: DocumentCatalog) -> None:
 
 @pytest.mark.parametrize("command", [b"insert", b"update"])
 @pytest.mark.parametrize(
-    ("kind", "times"), [("lose", 1), ("lose", 2), ("lose", 3), ("cut", 2), ("repeat", 1), ("echo", 2), ("refuse", 2), ("tear", 2)]
+    ("kind", "times"),
+    [("lose", 1), ("lose", 2), ("lose", 3), ("cut", 2), ("repeat", 1), ("echo", 2), ("refuse", 2), ("tear", 2)],
 )
 def test_a_commit_counts_once_whatever_happens_to_its_messages(net, kind, command, times):
     """Once: the driver repeats it. Twice: the driver gives up, and the catalog reads back. Three times: again."""
