@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem
 
+from dreamlake.model import Version
+
 if TYPE_CHECKING:
     from dreamlake.operations.context import Store
 
 MAX_ITEMS = 500
+_KEY = Version._fields.index("key")
 
 
 def addresses(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -51,7 +54,7 @@ def in_session(store: Store, session: str, typed: str) -> list[str]:
     if state is not None:
         names = [*sorted(state.aliases), *(f"v{v.number}" for v in reversed(state.versions) if v.deleted_at is None)]
         return [f"{session}:{path}@{known}" for known in names if known.startswith(name)]
-    return [f"{session}:{key}" for key in next_steps([v.key for v in view.live()], typed)]
+    return [f"{session}:{key}" for key in next_steps([row[_KEY] for row in view.live_rows()], typed)]
 
 
 def next_steps(keys: list[str], typed: str) -> list[str]:
