@@ -23,8 +23,16 @@ def _session(request: dict[str, Any]) -> Session:
     return Session(NAME, WORKSPACE, local_path=request["lake"])
 
 
+def _prepare(request: dict[str, Any]) -> None:
+    """Clients of remote mode are imported before the timed part, as the other side's are."""
+    if "remote" in request:
+        import boto3  # noqa: F401
+        import pymongo  # noqa: F401
+
+
 def _upload(request: dict[str, Any]) -> Callable[[], None]:
     """Upload the sources one after another, each acknowledged before the next begins."""
+    _prepare(request)
 
     def work() -> None:
         with _session(request) as session:
@@ -52,6 +60,8 @@ def _materialize(request: dict[str, Any]) -> Callable[[], dict[str, Any]]:
 
 
 def _download(request: dict[str, Any]) -> Callable[[], None]:
+    _prepare(request)
+
     def work() -> None:
         with _session(request) as session:
             for number, path in enumerate(request["paths"]):
