@@ -22,6 +22,7 @@ from dreamlake.threads import ThreadPoolExecutor
 
 MAX_RECIPE_BYTES = 256 << 20
 _CACHED_BYTES = 96 << 20  # plain parts that one reader keeps
+_FETCHERS = 8  # parts fetched at a time over a network, if they fit into the same memory
 _MAX_STORED = codecs.MAX_PART + frame.PREFIX_SIZE + frame.MAX_HEADER + 1  # one more than a part may have
 _HEAD = frame.PREFIX_SIZE + 4096  # of a stored part: enough for every header that this release writes
 
@@ -132,11 +133,12 @@ class Assembled:
         return recipe.assemble(self.recipe, start, stop, self.part)
 
     def stream(self, workers: int | None = None) -> Iterator[memoryview]:
-        """All bytes in order; parts are decoded ahead by ``workers`` threads (default: one a core).
+        """All bytes in order; parts are decoded ahead by ``workers`` threads (default: one a core, or more where they
+        wait for a network).
 
         A piece is valid until the next one is asked for.
         """
-        count = workers or os.cpu_count() or 1
+        count = workers or self._threads()
         order = list(dict.fromkeys(s.part for s in self.recipe.segments if s.part != GLUE))
         last = {s.part: i for i, s in enumerate(self.recipe.segments)}
         ahead = deque(order)
@@ -154,6 +156,13 @@ class Assembled:
                         del running[segment.part]
             finally:
                 pool.shutdown(cancel_futures=True)
+
+    def _threads(self) -> int:
+        cores = os.cpu_count() or 1
+        if not self._blobs.sending_is_dear:
+            return cores
+        largest = max((part.size for part in self.recipe.parts), default=1)
+        return max(cores, min(_FETCHERS, _CACHED_BYTES // max(1, largest)))
 
     def _decode(self, number: int) -> bytes:
         wanted = self.recipe.parts[number]
