@@ -53,6 +53,11 @@ class Lake(Finding, Upkeep, Checkpoints, Syncing):
     def __repr__(self) -> str:
         return f"Lake({self.where!r})"
 
+    def _repr_html_(self) -> str:
+        from dreamlake.showing import sessions_html
+
+        return sessions_html(str(self.where), self.sessions())
+
     def __enter__(self) -> Lake:
         return self
 
