@@ -204,3 +204,46 @@ def test_a_version_that_was_let_go_stays_where_it_has_a_name():
     assert joined.files["a1"].aliases["best"].value == "a1"
     deleted = told(*common, (4, [delete("a2")]))
     assert set(join(trimmed, deleted)[0].files["a1"].versions) == {"a2"}
+
+
+def undelete(version_id: str) -> dict[str, Any]:
+    return {"op": "undel", "id": version_id, "ids": []}
+
+
+def test_a_restore_wins_over_a_deletion_that_did_not_know_it():
+    common = (1, [put("/a", "a1")])
+    deleted = told(common, (3, [put("/a", "a2")]), (4, [delete("a2")]))
+    restored = told(common, (5, [delete("a1")]), (6, [undelete("a1")]))
+    for joined in (join(deleted, restored)[0], join(restored, deleted)[0]):
+        assert joined.files["a1"].live
+        assert [v.deleted for v in joined.files["a1"].ordered()] == [False, False]
+
+
+def test_a_live_file_owns_its_path_and_two_that_meet_there_are_one():
+    common = (1, [put("/a", "a1"), put("/b", "b1")]), (2, [delete("b1")])
+    moved = told(*common, (4, [{"op": "move", "id": "a1", "to": "/b"}]))
+    assert not moved.files["b1"].primary.value
+    uploaded = told(*common, (5, [put("/b", "b2")]))
+    for joined in (join(moved, uploaded)[0], join(uploaded, moved)[0]):
+        assert set(joined.files) == {"a1"}
+        assert [v.id for v in joined.files["a1"].ordered()] == ["a1", "b1", "b2"]
+        assert joined.files["a1"].path.value == "/b" and joined.files["a1"].primary.value
+        assert [v.number for v in joined.files["a1"].ordered()] == [1, 2, 3]
+
+
+def test_uploads_keep_a_session_that_was_dropped_elsewhere():
+    common = (0, [{"op": "session"}]), (1, [put("/a", "a1")])
+    dropped, used = told(*common, (3, [{"op": "drop"}])), told(*common, (2, [put("/b", "b1")]))
+    joined, clashes = join(dropped, used)
+    assert not joined.dropped and joined.files["b1"].live and not joined.files["a1"].live
+    assert "dropped" in clashes[0].what
+    assert join(dropped, told(*common))[0].dropped
+
+
+def test_stamps_that_a_merge_brought_count_as_seen():
+    ahead = told((50, [put("/a", "a1")]))
+    entry = difference(Registers(), join(Registers(), ahead)[0])
+    assert entry is not None
+    behind = told((1, [entry]), (2, [put("/a", "a2")]))
+    assert [v.id for v in behind.files["a1"].ordered()] == ["a1", "a2"]
+    assert not behind.files["a1"].versions["a2"].deleted
