@@ -25,6 +25,19 @@ class Waiting:
         self.held = 0
         self.lock = NO_FORK  # a forked child must not find it held
         self.items: dict[str, Item] = {}
+        self._cleaned = False
+
+    def clean(self) -> None:
+        """Remove what dead processes of this machine have left in the folder; once. Collections may never run here."""
+        with self.lock:
+            cleaned, self._cleaned = self._cleaned, True
+        if cleaned or self.folder is None:
+            return
+        with contextlib.suppress(FileNotFoundError):
+            for name in self.ports.fs.list(self.folder):
+                if self.ports.scratch_is_abandoned(name):
+                    with contextlib.suppress(OSError):
+                        self.ports.fs.unlink(f"{self.folder}/{name}")
 
     def new(self) -> Item:
         item = Item(self, self.ports.scratch_name("blob"))
@@ -134,6 +147,7 @@ class Item:
         assert data is not None and self._home.folder is not None
         with self._home.lock:
             self._home.held -= len(data)
+        self._home.clean()
         self._path = f"{self._home.folder}/{self.name}"
         try:
             self._writer = self._home.ports.fs.create(self._path, early=False)

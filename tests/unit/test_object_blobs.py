@@ -447,6 +447,37 @@ def test_large_staged_copies_lie_in_scratch_and_small_ones_in_memory_up_to_a_lim
         blobs.publish("ab" * 32, taken)
 
 
+def test_scratch_of_dead_processes_is_removed_by_the_next_that_needs_some(world, monkeypatch):
+    monkeypatch.setattr(waiting, "IN_MEMORY", 100)
+    folder = world.folder / "machine"
+    names = []
+    for name in ("dead", "alive"):
+        world.process(name)._waiting.folder = str(folder)
+        names.append(stage(world.made[-1]).handle)
+    world.dead.add("dead")
+    third = world.process("third")
+    third._waiting.folder = str(folder)
+    staged = stage(third)
+    assert {file.name for file in folder.iterdir()} == {names[1], staged.handle}
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_nothing_of_an_upload_that_the_store_refuses_is_visible(world, small_parts, small):
+    """A full bucket, say: the error passes through, and the next try does all of it."""
+    blobs = world.process()
+    full = Unavailable("the bucket is full or over its quota")
+    world.objects.before["put" if small else "put_part"] = _raises(full)
+    datas = [os.urandom(500 if small else 5000) for _ in range(20)]
+    with pytest.raises(Unavailable, match="full"):
+        blobs.publish_all([Ready(digest(data), stage(blobs, data)) for data in datas])
+    assert set(world.states()) == {"uploading"}
+    assert list(blobs.copies()) == [] and list(world.objects.real.list()) == []
+    assert not any(blobs.look(digest(data), len(data), never) for data in datas)
+    world.objects.before.clear()
+    assert all(blobs.publish_all([Ready(digest(data), stage(blobs, data)) for data in datas]))
+    assert world.states()["live"] == 20
+
+
 # ---- sweeping --------------------------------------------------------------------------------------------------------
 
 
