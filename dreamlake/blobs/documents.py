@@ -23,7 +23,7 @@ from typing import Any
 from dreamlake.blobs import Copy, check_key
 from dreamlake.errors import Conflict, OutcomeUnknown
 from dreamlake.ports import Ports
-from dreamlake.services.docs import Doc, Docs, Filter, Index
+from dreamlake.services.docs import Change, Doc, Docs, Filter, Index
 
 COPIES = "copies"
 BY_KEY = Index(COPIES, (("key", 1),))
@@ -74,20 +74,27 @@ class CopyDocs:
         After one that is refused because another copy of its key is live, the others of its call are left as they are.
         """
         mark, change = self._marked(values, remove)
+        changed: set[str] = set()
         for chunk in chunks(ids):
-            for attempt in range(_TRIES):
-                try:
-                    self._docs.update_many(COPIES, {"_id": {"$in": chunk}, **where}, change)
-                    break
-                except Conflict:
-                    break
-                except OutcomeUnknown:
-                    if attempt == _TRIES - 1:
-                        raise
-                    if not again:
-                        break
-        wanted = [{"_id": {"$in": chunk}, "mark": mark} for chunk in chunks(ids)]
-        return {doc["_id"] for one in wanted for doc in self._docs.find(COPIES, one, fields=["key"])}
+            if self._try_many({"_id": {"$in": chunk}, **where}, change, again) == len(chunk):
+                changed.update(chunk)
+            else:
+                marked = self._docs.find(COPIES, {"_id": {"$in": chunk}, "mark": mark}, fields=["key"])
+                changed.update(doc["_id"] for doc in marked)
+        return changed
+
+    def _try_many(self, where: Filter, change: Change, again: bool) -> int:
+        """How many one call has certainly changed: perhaps more."""
+        for _ in range(_TRIES if again else 1):
+            try:
+                return self._docs.update_many(COPIES, where, change)
+            except Conflict:
+                return 0
+            except OutcomeUnknown as error:
+                lost = error
+        if again:
+            raise lost
+        return 0
 
     def _marked(self, values: Doc, remove: Sequence[str]) -> tuple[str, dict[str, Any]]:
         mark = self._ports.new_id()
