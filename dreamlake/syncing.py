@@ -120,15 +120,16 @@ def _side(lake: Lake) -> Side:
 
 def _opener(lake: Lake) -> Callable[[], Lake] | None:
     """Opens the lake in another process; None when only this one can."""
-    if lake.root is None or type(lake.store.ports.fs) is not OsFs:
+    place = lake.root if lake.root is not None else getattr(lake.home, "address", None)
+    if place is None or type(lake.store.ports.fs) is not OsFs:
         return None
-    return partial(_open_folder, lake.root)
+    return partial(_open, place)
 
 
-def _open_folder(root: str) -> Lake:
+def _open(place: Any) -> Lake:
     from dreamlake.lake import open_lake
 
-    return open_lake(root)
+    return open_lake(place)
 
 
 def _open_both(first: Callable[[], Lake], second: Callable[[], Lake]) -> tuple[Side, Side]:

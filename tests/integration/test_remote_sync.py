@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +100,16 @@ def test_from_a_folder_to_the_team_and_to_another_folder(place, tmp_path, calls)
         here.sync(team)
         assert told(side(team)) == told(side(here)) == told(side(other))
         assert team.verify(deep=True).findings == [] and here.verify(deep=True).findings == []
+
+
+def test_sessions_in_processes_of_their_own(place, tmp_path):
+    here = open_lake(tmp_path / "here", create=True)
+    for number in range(4):
+        with Session(f"run {number}", "vision", local_path=here.root, capture=False) as run:
+            run.files().upload(b"%d" % number, filename="n.txt")
+    with open_lake(place, create=True) as team, ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        assert here.push(team, executor=pool).sent.versions == 4
+        assert told(side(team)) == told(side(here))
 
 
 def test_collection_in_the_middle(place, tmp_path, monkeypatch):
