@@ -17,9 +17,9 @@ from dreamlake.errors import LakeError
 from dreamlake.lake import Lake, open_lake
 from dreamlake.location import RemoteAddress
 from dreamlake.model import SessionKey
-from dreamlake.operations.sync import Synced
 from dreamlake.operations.sync_journals import seen_in
 from dreamlake.operations.sync_memory import state_of, was_sent
+from dreamlake.operations.sync_report import Synced
 from dreamlake.ports import Ports
 
 __all__ = ["SpoolWarning", "Waiting", "deliver", "open_spool", "spool_base", "waiting"]

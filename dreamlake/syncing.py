@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from dreamlake.lake import Lake
-    from dreamlake.operations.sync import Side, Synced
+    from dreamlake.operations.sync import Side
+    from dreamlake.operations.sync_report import Synced
 
     Other: TypeAlias = "Lake | str | os.PathLike[str] | Mapping[str, Any]"
     Progress: TypeAlias = Callable[[str, int, int], None]

@@ -11,7 +11,7 @@ from dreamlake.cli.output import count, safe, size
 from dreamlake.progress import phases
 
 if TYPE_CHECKING:
-    from dreamlake.operations.sync import Synced, Way
+    from dreamlake.operations.sync_report import Synced, Way
 
 
 @verb(changes=True)
