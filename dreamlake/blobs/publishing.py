@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import Future
+from typing import NamedTuple
 
 from dreamlake.blobs import Ready
 from dreamlake.blobs.documents import BATCH, CopyDocs, place
@@ -22,6 +23,23 @@ TOGETHER = 16  # small copies from which they become live in one call, and not e
 FORESEEN_BYTES = 1 << 20  # of a copy that may become live together with others
 _UPLOADING = ("off", "owner", "at", "upload", "part")  # fields of a copy that is on its way
 _SENDS = 3  # of a copy that collectors take away while it is uploaded
+
+
+class _Work(NamedTuple):
+    """One call of ``publish_all``: what it was asked, what became of it, and all that runs for it."""
+
+    ready: Sequence[Ready]
+    items: Sequence[Item]
+    aside: bool
+    outcomes: list[bool]
+    jobs: list[Future[bool | None]]
+
+
+class _Sending(NamedTuple):
+    """Some of them, by number, on their way."""
+
+    docs: dict[int, Doc]
+    jobs: dict[int, Future[bool | None]]
 
 
 class Publisher:
@@ -42,39 +60,55 @@ class Publisher:
         """See the seam. ``aside``: copies that are replaced go to quarantine."""
         items = [self._waiting.item(one.staged) for one in ready]
         taken = self._docs.of_keys([one.key for one in ready if not one.replace], ["live"])
-        outcomes = [False] * len(ready)
+        work = _Work(ready, items, aside, [False] * len(ready), [])
         todo = [i for i, one in enumerate(ready) if one.replace or one.key not in taken]
-        for first in range(0, len(todo), BATCH):
-            chunk = todo[first : first + BATCH]
-            docs = {i: self._resumable(ready[i].key, items[i]) for i in chunk}
-            fresh = {i: self._new(ready[i].key, items[i]) for i in chunk if docs[i] is None}
-            if self.DOCUMENT_FIRST:
-                self._docs.insert(list(fresh.values()))
-            together = len(chunk) >= TOGETHER and self.FENCED and self.DOCUMENT_FIRST
-            jobs: dict[int, Future[bool | None]] = {}
-            try:
-                for i in chunk:
-                    jobs[i] = self._start(docs[i] or fresh[i], items[i], ready[i].replace, aside, together)
-                sent = {i: job.result() for i, job in jobs.items()}
-                waiting = {i: fresh[i] for i, outcome in sent.items() if outcome is None}
-                live = self._go_live_together(list(waiting.values()))
-                again = [i for i, doc in waiting.items() if doc["_id"] not in live]
-                late = {i: self._start_again(fresh[i], items[i], ready[i].replace, aside) for i in again}
-                jobs.update(late)
-                for i in chunk:
-                    outcomes[i] = late[i].result() is True if i in late else sent[i] is not False
-            except BaseException as error:
-                for job in jobs.values():
-                    job.cancel()
-                if isinstance(error, Exception):  # nothing goes on after this has returned
-                    for job in jobs.values():
-                        if not job.cancelled():
-                            job.exception()
-                raise
+        behind: _Sending | None = None
+        try:
+            for first in range(0, len(todo), BATCH):
+                sending = self._send(work, todo[first : first + BATCH])
+                if behind is not None:
+                    self._finish(work, behind)  # while the next ones are sent
+                behind = sending
+            if behind is not None:
+                self._finish(work, behind)
+        except BaseException as error:
+            for job in work.jobs:
+                job.cancel()
+            if isinstance(error, Exception):  # nothing goes on after this has returned
+                for job in work.jobs:
+                    if not job.cancelled():
+                        job.exception()
+            raise
         for i, item in enumerate(items):
-            if outcomes[i]:
+            if work.outcomes[i]:
                 item.discard()
-        return outcomes
+        return work.outcomes
+
+    def _send(self, work: _Work, chunk: Sequence[int]) -> _Sending:
+        """Insert the documents of some, and begin to send them."""
+        old = {i: self._resumable(work.ready[i].key, work.items[i]) for i in chunk}
+        docs = {i: old[i] or self._new(work.ready[i].key, work.items[i]) for i in chunk}
+        if self.DOCUMENT_FIRST:
+            self._docs.insert([doc for i, doc in docs.items() if old[i] is None])
+        together = len(chunk) >= TOGETHER and self.FENCED and self.DOCUMENT_FIRST
+        jobs: dict[int, Future[bool | None]] = {}
+        for i, doc in docs.items():
+            jobs[i] = self._start(doc, work.items[i], work.ready[i].replace, work.aside, together)
+            work.jobs.append(jobs[i])
+        return _Sending(docs, jobs)
+
+    def _finish(self, work: _Work, sending: _Sending) -> None:
+        """Wait until these are sent, and live."""
+        sent = {i: job.result() for i, job in sending.jobs.items()}
+        waiting = {i: sending.docs[i] for i, outcome in sent.items() if outcome is None}
+        live = self._go_live_together(list(waiting.values()))
+        late: dict[int, Future[bool | None]] = {}
+        for i, doc in waiting.items():
+            if doc["_id"] not in live:
+                late[i] = self._start_again(doc, work.items[i], work.ready[i].replace, work.aside)
+                work.jobs.append(late[i])
+        for i, outcome in sent.items():
+            work.outcomes[i] = late[i].result() is True if i in late else outcome is not False
 
     def _start(self, doc: Doc, item: Item, replace: bool, aside: bool, together: bool) -> Future[bool | None]:
         with NO_FORK:

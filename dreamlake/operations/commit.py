@@ -22,7 +22,7 @@ from dreamlake.model import SessionKey, Version
 from dreamlake.operations.context import Store
 
 MAX_TRIES = 20
-WAVE_FILES = 512  # sent together, where sending is dear
+WAVE_FILES = 4000  # sent together, where sending is dear
 WAVE_BYTES = 256 << 20  # of them that are staged for it
 
 # Mutation switch (SPEC): False looks before it claims, which the simulation must notice.
