@@ -172,12 +172,12 @@ class Counting(S3Objects):
 def test_an_upload_whose_client_was_killed_is_taken_up_without_sending_finished_parts_again(
     net, place, s3_place, mongo_url, tmp_path
 ):
-    data = os.urandom(6 * sending.PART_BYTES + 1000)
+    data = os.urandom(4 * sending.PART_BYTES + 1000)
     digest, file = sha(data), tmp_path / "file"
     file.write_bytes(data)
     docs = MongoDocs(mongo_url)
     docs.ensure(INDEXES)
-    for number in (5, 6):  # these two parts are never answered: the process hangs, and is killed
+    for number in (3, 4):  # these two parts are never answered: the process hangs, and is killed
         net.arm(Fault("delay", match=f"partNumber={number}&".encode(), seconds=60.0, times=9))
     command = [
         sys.executable,
@@ -187,8 +187,8 @@ def test_an_upload_whose_client_was_killed_is_taken_up_without_sending_finished_
     client = subprocess.Popen([*command, mongo_url, str(file), str(tmp_path)], stdout=subprocess.PIPE)
     store = Counting(S3Settings(**s3_place))
     done: set[int] = set()
-    deadline = time.monotonic() + 60
-    while not {1, 2, 3, 4, 7} <= done and time.monotonic() < deadline:
+    deadline = time.monotonic() + 150
+    while not {1, 2, 5} <= done and time.monotonic() < deadline:
         time.sleep(0.1)
         with contextlib.suppress(NotFound):  # it is being begun
             done = {part.number for upload in store.uploads() for part in store.parts(upload.key, upload.id)}
@@ -196,12 +196,12 @@ def test_an_upload_whose_client_was_killed_is_taken_up_without_sending_finished_
     client.communicate()
     net.cut_all()
     done = {part.number for upload in store.uploads() for part in store.parts(upload.key, upload.id)}
-    assert {1, 2, 3, 4, 7} <= done
+    assert {1, 2, 5} <= done
     store.requests.clear()
     blobs = ObjectBlobs(Ports(), docs, store, str(tmp_path))
     _, staged = blobs.stage_file(str(file), b"", len(data), digest)
     assert blobs.publish(digest, staged)
-    expected = {"list_parts": 1, "upload_part": 7 - len(done), "complete_multipart_upload": 1}
+    expected = {"list_parts": 1, "upload_part": 5 - len(done), "complete_multipart_upload": 1}
     assert dict(store.requests) == {name: count for name, count in expected.items() if count}
     with blobs.open(digest) as stream:
         assert sha(stream.read()) == digest
