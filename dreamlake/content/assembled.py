@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 from dreamlake.blobs import Blobs, Copy
 from dreamlake.content import codecs, frame, recipe
+from dreamlake.content.buffers import Buffers, Fresh, new_buffer
 from dreamlake.content.recipe import GLUE, Recipe
 from dreamlake.errors import Corrupt, NotFound
 from dreamlake.threads import ThreadPoolExecutor
@@ -61,10 +62,16 @@ def _head(stream: BinaryIO) -> bytes:
     return head
 
 
-def stored_part(blobs: Blobs, key: str) -> bytes:
-    """All stored bytes of a part. Raises ``NotFound``."""
+def stored_part(blobs: Blobs, key: str, fresh: Fresh = new_buffer) -> bytes | memoryview:
+    """All stored bytes of a part, or one more than a part may have. Raises ``NotFound``."""
     with blobs.open(key) as stream:
-        return frame.read_up_to(stream, _MAX_STORED)
+        size = min(stream.seek(0, os.SEEK_END), _MAX_STORED)
+        stream.seek(0)
+        stored = fresh(size)
+        done = 0
+        while done < size and (count := stream.readinto(stored[done:])):  # type: ignore[attr-defined]
+            done += count
+        return stored[:done]
 
 
 def stored_copies(blobs: Blobs, key: str) -> Iterator[bytes]:
@@ -108,11 +115,12 @@ class Assembled:
     def __init__(self, blobs: Blobs, digest: str, size: int) -> None:
         self.recipe = read_recipe(blobs, digest, size)
         self._blobs = blobs
-        self._cache: OrderedDict[int, bytes] = OrderedDict()
+        self._buffers = Buffers()
+        self._cache: OrderedDict[int, bytes | memoryview] = OrderedDict()
         self._held = 0
         self._lock = threading.Lock()
 
-    def part(self, number: int) -> bytes:
+    def part(self, number: int) -> bytes | memoryview:
         """Plain bytes of a part, proven by its key. Raises ``Corrupt``."""
         with self._lock:
             plain = self._cache.get(number)
@@ -136,13 +144,13 @@ class Assembled:
         """All bytes in order; parts are decoded ahead by ``workers`` threads (default: one a core, or more where they
         wait for a network).
 
-        A piece is valid until the next one is asked for.
+        The bytes of a piece do not change as long as somebody holds it.
         """
         count = workers or self._threads()
         order = list(dict.fromkeys(s.part for s in self.recipe.segments if s.part != GLUE))
         last = {s.part: i for i, s in enumerate(self.recipe.segments)}
         ahead = deque(order)
-        running: dict[int, Future[bytes]] = {}
+        running: dict[int, Future[bytes | memoryview]] = {}
         glue = memoryview(self.recipe.glue)
         with ThreadPoolExecutor(count, thread_name_prefix="dreamlake-decode") as pool:
             try:
@@ -164,15 +172,15 @@ class Assembled:
         largest = max((part.size for part in self.recipe.parts), default=1)
         return max(cores, min(_FETCHERS, _CACHED_BYTES // max(1, largest)))
 
-    def _decode(self, number: int) -> bytes:
+    def _decode(self, number: int) -> bytes | memoryview:
         wanted = self.recipe.parts[number]
-        return codecs.read_part(wanted.key, wanted.size, self._fetch, self._copies)
+        return codecs.read_part(wanted.key, wanted.size, self._fetch, self._copies, self._buffers.fresh)
 
     def _copies(self, key: str) -> Iterator[bytes]:
         return stored_copies(self._blobs, key)
 
-    def _fetch(self, key: str) -> bytes:
+    def _fetch(self, key: str) -> bytes | memoryview:
         try:
-            return stored_part(self._blobs, key)
+            return stored_part(self._blobs, key, self._buffers.fresh)
         except NotFound as error:
             raise Corrupt(f"part {key} of content {self.recipe.sha256} is missing", path=key) from error

@@ -28,6 +28,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dreamlake.content import kernels, streams
+from dreamlake.content.buffers import Fresh, new_buffer
 from dreamlake.content.kernels import SUB
 from dreamlake.errors import Corrupt
 
@@ -94,11 +95,13 @@ class Way(NamedTuple):
             raise Corrupt(f"a coded block of unknown mode {self.mode}, or without its base")
 
 
-def encode_block(words: Words, past: Past | None, way: Way, out: list[bytes]) -> None:
-    """Append the block, coded this way, to ``out``. ``words`` are 1 to BLOCK bytes."""
+def encode_block(
+    words: Words, past: Past | None, way: Way, out: list[bytes | memoryview], fresh: Fresh = new_buffer
+) -> None:
+    """Append the block, coded this way, to ``out``, which may refer to ``words``: 1 to BLOCK bytes."""
     import numpy as np
 
-    body: list[bytes] = []
+    body: list[bytes | memoryview] = []
     groups = 0
     if way.mode == VERBATIM:
         streams.pack(words.view(np.uint8), body)
@@ -106,14 +109,14 @@ def encode_block(words: Words, past: Past | None, way: Way, out: list[bytes]) ->
         groups = 1
         body.append(b"\xff")
         runs = (_forward(words[s : s + SUB], past and past.run(s), way) for s in range(0, len(words), SUB))
-        for plane in planes_of(runs, len(words), words.dtype):
+        for plane in planes_of(runs, len(words), words.dtype, fresh):
             streams.pack(plane, body)
     else:
         assert past is not None
         for last, count, pieces in _groups(words, past, way):
             groups += 1
             body.append(bytes([last]))
-            for plane in planes_of(iter(pieces), count, words.dtype):
+            for plane in planes_of(iter(pieces), count, words.dtype, fresh):
                 streams.pack(plane, body)
     out.append(_HEAD.pack(sum(map(len, body)) + _HEAD.size - 4, *way, groups))
     out.extend(body)
@@ -153,11 +156,11 @@ def decode_block(view: memoryview, at: int, past: Past | None, out: Words) -> in
     return end
 
 
-def planes_of(runs: Iterator[Words], count: int, dtype: np.dtype[Any]) -> list[Bytes]:
+def planes_of(runs: Iterator[Words], count: int, dtype: np.dtype[Any], fresh: Fresh = new_buffer) -> list[Bytes]:
     """The byte planes, lowest first, of ``count`` words that come in runs."""
     import numpy as np
 
-    planes = [np.empty(count, np.uint8) for _ in range(dtype.itemsize)]
+    planes = [np.frombuffer(fresh(count), np.uint8) for _ in range(dtype.itemsize)]
     at = 0
     for run in runs:
         kernels.split(run, planes, at)

@@ -141,7 +141,7 @@ def _interleaved_bits(words: Words) -> float:
 
     start = max(0, (len(words) - _SAMPLE) // 2)
     middle = words[start : start + _SAMPLE].view(np.uint8)
-    coded: list[bytes] = []
+    coded: list[bytes | memoryview] = []
     streams.pack(middle, coded)
     return 8 * words.dtype.itemsize * sum(map(len, coded)) / len(middle)
 

@@ -9,6 +9,7 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
+from dreamlake.content.buffers import Fresh, new_buffer
 from dreamlake.content.parts import (
     MAX_DEPTH,
     MAX_PART,
@@ -54,8 +55,12 @@ def _no_others(key: str) -> Iterable[bytes]:
     return ()
 
 
-def read_part(key: str, size: int, fetch: Fetch, others: Others = _no_others) -> bytes:
-    """The plain bytes of a part, proven by its key, with all the bases it needs.
+def read_part(
+    key: str, size: int, fetch: Fetch, others: Others = _no_others, fresh: Fresh = new_buffer
+) -> bytes | memoryview:
+    """The plain bytes of a part, proven by its key.
+
+    All the bases that it needs are read, too; a wrong one would make a wrong part, so only the part itself is hashed.
 
     Args:
         key: the part; every base that its stored form names is read the same way.
@@ -63,16 +68,36 @@ def read_part(key: str, size: int, fetch: Fetch, others: Others = _no_others) ->
         fetch: key -> stored bytes.
         others: key -> stored bytes of all copies there are: tried when what ``fetch`` gives leads nowhere, because
             copies of one part may need different bases.
+        fresh: bytes -> a buffer to decode into.
 
     Raises:
         Corrupt: damaged anywhere along the chain, or a chain deeper than MAX_DEPTH. Errors of ``fetch`` pass through.
     """
-    return bytes(_Chain(fetch, others).read(key, size, MAX_DEPTH).plain)
+    return _read(key, size, fetch, others, fresh, before=False).plain
 
 
-def read_base(key: str, size: int, fetch: Fetch, others: Others = _no_others) -> Base:
-    """Like ``read_part``, with all that ``encode_part`` can use of an earlier version."""
-    return _Chain(fetch, others).read(key, size, MAX_DEPTH)
+def read_base(
+    key: str,
+    size: int,
+    fetch: Fetch,
+    others: Others = _no_others,
+    fresh: Fresh = new_buffer,
+    *,
+    before: bool = True,
+) -> Base:
+    """Like ``read_part``, with all that ``encode_part`` can use of an earlier version; without ``before``, of one."""
+    return _read(key, size, fetch, others, fresh, before=before)
+
+
+def _read(key: str, size: int, fetch: Fetch, others: Others, fresh: Fresh, *, before: bool) -> Base:
+    with contextlib.suppress(Corrupt, NotFound):
+        found = _Chain(fetch, others, fresh, careful=False).read(key, size, MAX_DEPTH)
+        if not before:
+            found = found._replace(before=None)
+        before_too = found.before is None or part_key(found.before.plain) == found.before.key
+        if before_too and part_key(found.plain) == key:
+            return found
+    return _Chain(fetch, others, fresh, careful=True).read(key, size, MAX_DEPTH)  # which one is it?
 
 
 def shallow_base(key: str, size: int, head: Callable[[str], bytes | memoryview]) -> tuple[str, int]:
@@ -99,10 +124,13 @@ def shallow_base(key: str, size: int, head: Callable[[str], bytes | memoryview])
 
 
 class _Chain:
-    """Reads a part with all it needs. Keeps the last plain parts, because before a base mostly stands its own base."""
+    """Reads a part with all it needs. Keeps the last plain parts, because before a base mostly stands its own base.
 
-    def __init__(self, fetch: Fetch, others: Others) -> None:
-        self._fetch, self._others = fetch, others
+    ``careful`` proves every part by its key, and tries all copies of one that does not read.
+    """
+
+    def __init__(self, fetch: Fetch, others: Others, fresh: Fresh, *, careful: bool) -> None:
+        self._fetch, self._others, self._fresh, self._careful = fetch, others, fresh, careful
         self._kept: OrderedDict[str, Base] = OrderedDict()
         self._budget = MAX_READS
 
@@ -115,7 +143,7 @@ class _Chain:
         try:
             found = self._decode(self._fetch(key), key, size, left)
         except (Corrupt, NotFound):
-            other = self._other(key, size, left)
+            other = self._other(key, size, left) if self._careful else None
             if other is None:
                 raise
             found = other
@@ -138,8 +166,8 @@ class _Chain:
             bases.append(self.read(base_key, base_size, left - 1))
             return bases[-1].plain
 
-        plain = decode_part(stored, size, fetch_base)
-        if part_key(plain) != key:
+        plain = decode_part(stored, size, fetch_base, self._fresh)
+        if self._careful and part_key(plain) != key:
             raise Corrupt(f"the part {key} does not have the content that its key promises", path=key)
         depth = max((base.depth + 1 for base in bases), default=0)
         return Base(key, plain, depth, Known(bases[0].key, bases[0].plain) if bases else None)

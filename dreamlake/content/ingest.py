@@ -12,12 +12,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from dreamlake.blobs import Blobs, Staged, Stager
 from dreamlake.content import chunking, codecs, recipe
 from dreamlake.content.assembled import recipe_key
+from dreamlake.content.buffers import Buffers
 from dreamlake.content.chunking import Plan
 from dreamlake.content.codecs import Base, Encoded
 from dreamlake.content.containers import Source
@@ -25,8 +26,8 @@ from dreamlake.content.presence import rely_on_part
 from dreamlake.content.recipe import MAX_GLUE
 from dreamlake.threads import ThreadPoolExecutor
 
-_PIECE = 4 << 20
-_IN_FLIGHT_BYTES = 128 << 20  # plain bytes of parts that are being coded, besides the one being read
+_PIECE = 1 << 20  # still in the processor's cache when it is hashed
+_IN_FLIGHT_BYTES = 64 << 20  # plain bytes of parts that are being hashed and coded, besides the one being read
 
 
 class Bases(Protocol):
@@ -96,7 +97,7 @@ class _Open:
 
     buffer: memoryview
     filled: int = 0
-    hashing: list[Future[None]] = field(default_factory=list)
+    hashing: Future[None] | None = None  # of its last piece
 
 
 def ingest(
@@ -107,6 +108,7 @@ def ingest(
     bases: Bases | None = None,
     effort: int = 1,
     workers: int | None = None,
+    buffers: Buffers | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Coded | None:
     """Code a file by its plan and stage everything that is not stored yet.
@@ -114,16 +116,20 @@ def ingest(
     Args:
         effort: see ``codecs.encode_part``.
         workers: threads that code (default: one a core).
+        buffers: where the memory of the parts comes from.
 
     Returns None when the file does not fit into a recipe (store it whole). The caller checks that the source did not
     change meanwhile. Errors of reading pass through; then nothing stays staged.
     """
-    work = _Ingest(source, plan, blobs, bases, effort, workers or os.cpu_count() or 1, progress)
+    buffers = buffers or Buffers()
+    work = _Ingest(source, plan, blobs, bases, effort, workers or os.cpu_count() or 1, buffers, progress)
     try:
         return work.run()
     except BaseException:
         work.discard()
         raise
+    finally:
+        buffers.trim()
 
 
 class _Ingest:
@@ -135,15 +141,16 @@ class _Ingest:
         bases: Bases | None,
         effort: int,
         workers: int,
+        buffers: Buffers,
         progress: Callable[[int], None] | None,
     ) -> None:
         self._source, self._plan, self._blobs, self._bases = source, plan, blobs, bases
-        self._effort, self._workers, self._progress = effort, workers, progress
+        self._effort, self._workers, self._buffers, self._progress = effort, workers, buffers, progress
         self._sha = hashlib.sha256()
         self._forms: dict[str, Form] = {}
         self._lock = threading.Lock()
         self._glue = bytearray()
-        self._waiting: deque[tuple[Future[str], int]] = deque()
+        self._waiting: deque[tuple[Sequence[Future[Any]], int]] = deque()
         self._in_flight = 0
 
     def run(self) -> Coded | None:
@@ -166,11 +173,12 @@ class _Ingest:
                         continue
                     part = opened.get(number)
                     if part is None:
-                        part = opened[number] = _Open(memoryview(bytearray(plan.parts[number].size)))
+                        part = opened[number] = _Open(self._buffers.fresh(plan.parts[number].size))
                     self._read_piece(start, length, part, hasher)
                     if part.filled == len(part.buffer):
-                        keys[number] = coder.submit(self._code, number, opened.pop(number).buffer)
-                        self._throttle(keys[number], len(part.buffer))
+                        del opened[number]
+                        keys[number] = self._submit(coder, number, part)
+                    del part  # its buffer is used again once it is coded and hashed
                 names = [key.result() for key in keys if key is not None]
                 digest = hasher.submit(self._sha.hexdigest).result()
             except BaseException:
@@ -203,7 +211,7 @@ class _Ingest:
             count = min(_PIECE, length - done)
             target = part.buffer[part.filled : part.filled + count]
             self._source.read_into(start + done, target)
-            hasher.submit(self._sha.update, target)
+            part.hashing = hasher.submit(self._sha.update, target)
             part.filled += count
             done += count
             self._tell(count)
@@ -212,15 +220,17 @@ class _Ingest:
         if self._progress:
             self._progress(count)
 
-    def _throttle(self, job: Future[str] | None, size: int) -> None:
-        """Wait for the oldest parts while too many bytes are on their way."""
-        assert job is not None
-        self._waiting.append((job, size))
-        self._in_flight += size
+    def _submit(self, coder: ThreadPoolExecutor, number: int, part: _Open) -> Future[str]:
+        """Have a part coded; waits for the oldest ones while too many bytes are on their way."""
+        job = coder.submit(self._code, number, part.buffer)
+        self._waiting.append(([job] if part.hashing is None else [job, part.hashing], len(part.buffer)))
+        self._in_flight += len(part.buffer)
         while self._in_flight > _IN_FLIGHT_BYTES:
             oldest, freed = self._waiting.popleft()
-            oldest.result()
+            for future in oldest:
+                future.result()
             self._in_flight -= freed
+        return job
 
     def _code(self, number: int, plain: memoryview) -> str:
         """Runs on a coder thread: the key of a part, after staging what is not stored yet."""
@@ -236,7 +246,9 @@ class _Ingest:
                 self._bases.coded(Base(key, plain, len(stored) - 1))
             return key
         base = self._bases.base_for(number) if self._bases else None
-        coded = codecs.encode_part(plain, self._plan.parts[number].width, base, effort=self._effort)
+        coded = codecs.encode_part(
+            plain, self._plan.parts[number].width, base, effort=self._effort, fresh=self._buffers.fresh
+        )
         staged = self._stage(key, coded.pieces)
         if self._bases:
             self._bases.coded(Base(key, plain, coded.depth))

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from dreamlake.blobs import Blobs, Proof
 from dreamlake.content import frame
 from dreamlake.content.assembled import Assembled, is_missing
-from dreamlake.content.pump import PIECE, Write, pump
+from dreamlake.content.pump import PIECE, Write, forward, pump
 from dreamlake.errors import Corrupt, NotFound
 
 _AT_ONCE = 1 << 20  # up to this size one read and one write do it
@@ -65,7 +65,7 @@ def read_all(blobs: Blobs, digest: str, size: int) -> bytes:
 
 
 def copy_to(blobs: Blobs, digest: str, size: int, write: Write, progress: Callable[[int], None] | None = None) -> None:
-    """Hand all plain bytes of a blob to ``write``, which takes whole pieces of a buffer that is reused.
+    """Hand all plain bytes of a blob to ``write``, piece by piece; the memory of a piece is used again afterwards.
 
     Large content is hashed on a second thread meanwhile. When this raises, what was written must be dropped.
 
@@ -73,7 +73,7 @@ def copy_to(blobs: Blobs, digest: str, size: int, write: Write, progress: Callab
     """
     whole = _whole(blobs, digest)
     if whole is None:
-        got, total = pump(_filler(Assembled(blobs, digest, size).stream()), write, progress)
+        got, total = forward(Assembled(blobs, digest, size).stream(), write, progress)
         _check(got, digest, total, size)
         return
     with whole as raw:
@@ -96,27 +96,6 @@ def copy_to(blobs: Blobs, digest: str, size: int, write: Write, progress: Callab
 
         got, total = pump(stored.readinto, bounded, progress)  # type: ignore[attr-defined]
     _check(got, digest, total, size)
-
-
-def _filler(views: Iterator[memoryview]) -> Callable[[memoryview], int]:
-    """Pieces of any length as the fill function of ``pump``."""
-    waiting = memoryview(b"")
-
-    def fill(buffer: memoryview) -> int:
-        nonlocal waiting
-        done = 0
-        while done < len(buffer):
-            if not waiting:
-                waiting = next(views, memoryview(b""))
-                if not waiting:
-                    break
-            count = min(len(waiting), len(buffer) - done)
-            buffer[done : done + count] = waiting[:count]
-            waiting = waiting[count:]
-            done += count
-        return done
-
-    return fill
 
 
 def _content(stored: bytes) -> bytes:

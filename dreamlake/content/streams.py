@@ -37,13 +37,14 @@ _TRY_BELOW = 1 << 10  # so short that trying costs less than sampling
 _SAMPLE = 4096
 _RAW_ABOVE_BITS = 7.85  # an order-0 gain below 2 % does not pay for decoding
 _SPARSE_BELOW = 0.62  # share of bytes that are not zero
+_RUN = 1 << 16
 _MATCHES_FROM = 1 << 16  # streams from this length on are worth asking whether a match finder helps
 
 _local = threading.local()
 
 
-def pack(data: Bytes, out: list[bytes], nesting: int = 0) -> None:
-    """Append the coded stream to ``out``. ``data`` is contiguous; it may be overwritten afterwards."""
+def pack(data: Bytes, out: list[bytes | memoryview], nesting: int = 0) -> None:
+    """Append the coded stream to ``out``, which may refer to ``data``: contiguous, not to be changed afterwards."""
     import numpy as np
 
     if not len(data):
@@ -58,13 +59,13 @@ def pack(data: Bytes, out: list[bytes], nesting: int = 0) -> None:
         _pack_sparse(data, out, nesting)
         return
     if len(data) >= _TRY_BELOW and entropy_bits(probe) > _RAW_ABOVE_BITS:
-        _emit(out, RAW, data.tobytes())
+        _emit(out, RAW, data.data)
         return
     body = _coder(data).compress(data)
     if len(body) < len(data):
         _emit(out, ZSTD, body)
     else:
-        _emit(out, RAW, data.tobytes())
+        _emit(out, RAW, data.data)
 
 
 def unpack(view: memoryview, at: int, size: int, nesting: int = 0) -> tuple[Bytes, int]:
@@ -151,18 +152,19 @@ def entropy_bits(data: Bytes) -> float:
     return float(min(8.0, bits + (len(counts) - 1) / (2 * total * 0.6931)))
 
 
-def _pack_sparse(data: Bytes, out: list[bytes], nesting: int) -> None:
+def _pack_sparse(data: Bytes, out: list[bytes | memoryview], nesting: int) -> None:
     import numpy as np
 
     mask = data != 0
-    values = np.compress(mask, data)
-    body: list[bytes] = [_COUNT.pack(len(values))]
+    runs = range(0, len(data), _RUN)  # short ones: the places that numpy makes of them stay in the cache
+    values = np.concatenate([np.compress(mask[s : s + _RUN], data[s : s + _RUN]) for s in runs])
+    body: list[bytes | memoryview] = [_COUNT.pack(len(values))]
     pack(np.packbits(mask), body, nesting + 1)
     pack(values, body, nesting + 1)
     if sum(map(len, body)) < len(data):
         _emit(out, SPARSE, *body)
     else:
-        _emit(out, RAW, data.tobytes())
+        _emit(out, RAW, data.data)
 
 
 def _unpack_sparse(view: memoryview, size: int, nesting: int) -> Bytes:
@@ -175,15 +177,19 @@ def _unpack_sparse(view: memoryview, size: int, nesting: int) -> Bytes:
         raise Corrupt("a sparse stream with more values than places")
     bitmap, at = unpack(view, _COUNT.size, (size + 7) // 8, nesting + 1)
     values, at = unpack(view, at, count, nesting + 1)
-    places = np.flatnonzero(np.unpackbits(bitmap, count=size).view(np.bool_))
-    if at != len(view) or len(places) != count:
+    mask = np.unpackbits(bitmap, count=size).view(np.bool_)
+    if at != len(view) or np.count_nonzero(mask) != count:
         raise Corrupt("a sparse stream whose parts do not fit together")
     data = np.zeros(size, np.uint8)
-    data[places] = values
+    taken = 0
+    for start in range(0, size, _RUN):
+        places = np.flatnonzero(mask[start : start + _RUN])
+        data[start : start + _RUN][places] = values[taken : taken + len(places)]
+        taken += len(places)
     return data
 
 
-def _emit(out: list[bytes], codec: int, *body: bytes) -> None:
+def _emit(out: list[bytes | memoryview], codec: int, *body: bytes | memoryview) -> None:
     out.append(_HEAD.pack(codec, sum(map(len, body))))
     out.extend(body)
 

@@ -65,7 +65,14 @@ def code(
     effort = THOROUGH if thorough else QUICK
     try:
         return ingest(
-            Source(file, size), plan, store.blobs, bases=bases, effort=effort, workers=workers, progress=progress
+            Source(file, size),
+            plan,
+            store.blobs,
+            bases=bases,
+            effort=effort,
+            workers=workers,
+            buffers=store.recent.buffers,
+            progress=progress,
         )
     except Odd:  # the file ended early: the caller finds that it changed
         return None
@@ -105,6 +112,7 @@ class Earlier:
 
     def __init__(self, store: Store, plan: Plan, found: Iterable[tuple[str, int]], *, before: bool = False) -> None:
         self._blobs, self._recent, self._before = store.blobs, store.recent, before
+        self._recent.begin()
         self._content: Assembled | None = None
         self._match: list[int | None] = []
         best = opened = 0
@@ -129,8 +137,13 @@ class Earlier:
         try:
             key, size = codecs.shallow_base(part.key, part.size, lambda k: part_head(self._blobs, k))
             recent = None if self._before else self._recent.take(key)
-            found = recent or codecs.read_base(key, size, lambda k: stored_part(self._blobs, k))
-            return found if self._before else found._replace(before=None)  # two versions cost twice the time
+            if recent is not None:
+                return recent
+            fresh = self._recent.buffers.fresh
+            # Two versions cost twice the time, so an upload uses one.
+            return codecs.read_base(
+                key, size, lambda k: stored_part(self._blobs, k, fresh), fresh=fresh, before=self._before
+            )
         except LakeError:
             return None  # damaged or gone: then this version stands on its own
 

@@ -35,13 +35,10 @@ def download(store: Store, version: Version, dest: str, *, progress: Progress | 
     except (FileExistsError, NotADirectoryError):
         raise InvalidInput(f"{target} cannot be made: a folder above it is a file", path=target) from None
     scratch = f"{parent}/.{store.ports.scratch_name('download')}"
-    writer = fs.create(scratch)
+    writer = fs.create(scratch, early=replaces)
     try:
         try:
-            for piece in reading.pieces(store.blobs, version.digest, version.size_bytes):
-                writer.write(piece)
-                if progress:
-                    progress(len(piece))
+            reading.copy_to(store.blobs, version.digest, version.size_bytes, writer.write, progress)
             if replaces:  # else a power cut could take the old content and not give the new one
                 writer.fsync()
         finally:

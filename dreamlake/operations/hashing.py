@@ -91,7 +91,7 @@ def proof(blobs: Blobs, key: str) -> Proof:
     return lambda stream: len(plain_part(blobs, key, stream)) >= 0  # else it has raised
 
 
-def plain_part(blobs: Blobs, key: str, stream: BinaryIO) -> bytes:
+def plain_part(blobs: Blobs, key: str, stream: BinaryIO) -> bytes | memoryview:
     """The plain bytes of a part from one copy of it and whatever copies there are of its bases. Raises ``Corrupt``."""
     stored = frame.read_up_to(stream, codecs.MAX_PART + frame.PREFIX_SIZE + frame.MAX_HEADER + 1)
     size = frame.parse(stored, len(stored)).plain_size if frame.is_framed(stored) else len(stored)

@@ -106,7 +106,7 @@ class Sources:
         return Healer(f"the trash ({copy.batch})", lambda: check_copy(store, copy) == "", lambda: _tried(heal))
 
     def _part(self, lake: Store, key: str) -> Healer:
-        def plain() -> bytes:
+        def plain() -> bytes | memoryview:
             return codecs.read_part(key, self._wanted[key], lambda wanted: stored_part(lake.blobs, wanted))
 
         def heal() -> bool:
@@ -156,7 +156,7 @@ class Sources:
             plain.discard()
 
 
-def _store_plain(store: Store, key: str, plain: bytes) -> bool:
+def _store_plain(store: Store, key: str, plain: bytes | memoryview) -> bool:
     """Make proven plain bytes the live copy of a part, without any base."""
     stager = store.blobs.stage()
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any, BinaryIO
 
 __all__ = ["MAX_READ", "Cursor", "Odd", "Source"]
@@ -60,11 +61,17 @@ class Source:
         self._stream.seek(self._base + offset)
         done = 0
         while done < len(target):
-            piece = self._stream.read(len(target) - done)
-            if not piece:
+            count = self._read_some(target[done:])
+            if not 0 < count <= len(target) - done:
                 raise Odd("the file ends early")
-            target[done : done + len(piece)] = piece
-            done += len(piece)
+            done += count
+
+    def _read_some(self, target: memoryview) -> int:
+        if isinstance(self._stream, (io.RawIOBase, io.BufferedIOBase)):
+            return int(self._stream.readinto(target) or 0)
+        piece = self._stream.read(len(target))  # a stream of the user's own making
+        target[: len(piece)] = piece
+        return len(piece)
 
 
 class Cursor:
