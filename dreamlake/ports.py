@@ -162,6 +162,7 @@ class OsWriter:
     """``Writer`` on a file descriptor; ``early``: starts write-back early so that the final fsync has little to do."""
 
     _EARLY = 8 << 20  # bytes between two write-back hints
+    _LATE = 1 << 20  # bytes left at the end that are worth one more
 
     def __init__(self, path: str, *, early: bool = True) -> None:
         self._path, self._early = path, early
@@ -182,6 +183,9 @@ class OsWriter:
     def seal(self) -> None:
         os.fchmod(self._fd, SEALED_MODE)
         os.utime(self._fd, (SEALED_MTIME_S, SEALED_MTIME_S))
+        if self._early and self._written - self._hinted >= self._LATE:  # the fsync of many files comes after them all
+            _start_write_back(self._fd, self._hinted, self._written - self._hinted)
+            self._hinted = self._written
 
     def stamp(self, mtime_ns: int) -> None:
         os.utime(self._fd, ns=(mtime_ns, mtime_ns))
