@@ -65,6 +65,20 @@ def test_a_checkpoint_is_parts_and_a_recipe_and_comes_back(session, root):
     assert stored_bytes(root) < 0.95 * len(data)
 
 
+def test_versions_of_an_hdf5_file_are_differences_too(session, root, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    sizes = []
+    for step in range(2):
+        with h5py.File(tmp_path / "model.weights.h5", "w") as file:
+            for name, values in weights(step).items():
+                file.create_dataset(f"layers/{name}", data=values)
+        record = session.files.upload(tmp_path / "model.weights.h5", path="/keras")
+        assert session.files.read_bytes(record) == (tmp_path / "model.weights.h5").read_bytes()
+        assert read_recipe(session.files._store.blobs, record["checksum"]).container == "hdf5"
+        sizes.append(stored_bytes(root))
+    assert sizes[1] - sizes[0] < 0.6 * sizes[0]
+
+
 def test_versions_are_differences_to_the_one_before(session, root):
     data = [save(weights(step)) for step in range(4)]
     sizes = []
