@@ -179,7 +179,15 @@ def _delete(store: Store, path: str) -> None:
 
 @lru_cache
 def coded_base(lake: str, checkpoint_every: int) -> SimFs:
-    """The lake before the race, everything durable. In ``s`` lie /b.pt (B) and, as a difference to it, /p.pt (P).
+    """The lake before the race, everything durable. ``lake``: see ``furnish``."""
+    fs = empty_lake(SHARD, BASES)
+    furnish(Actor(fs, 0xFFFF, stale=lambda owner: False, checkpoint_every=checkpoint_every).store, lake)
+    fs.sync("/")
+    return fs
+
+
+def furnish(store: Store, lake: str) -> None:
+    """What is in the lake: in ``s`` lie /b.pt (B) and, as a difference to it, /p.pt (P).
 
     ``lake``, in words:
         first: only /b.pt.  chain: both.  gone: both, deleted.  base gone: /b.pt was collected, only P still needs B.
@@ -187,8 +195,6 @@ def coded_base(lake: str, checkpoint_every: int) -> SimFs:
         choice: both deleted; ``t`` has /c.pt (C), to which P may be coded as well.
         pair: B and P whole, as garbage.  left: only /p.pt, whose part P a dead collection has condemned; C is garbage.
     """
-    fs = empty_lake(SHARD, BASES)
-    store = Actor(fs, 0xFFFF, stale=lambda owner: False, checkpoint_every=checkpoint_every).store
     for session in (S, T):
         commit(store, session, [{"op": "session"}])
     put(store, T, KEPT, "/kept")
@@ -212,5 +218,3 @@ def coded_base(lake: str, checkpoint_every: int) -> SimFs:
     if lake == "left":
         leave(store, C)
         store.blobs.condemn(P_KEY, "20251231T000000Z-dead")
-    fs.sync("/")
-    return fs

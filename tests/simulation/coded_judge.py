@@ -55,9 +55,7 @@ class CodedJudge(Judge):
                 for name, file in state.items():
                     if isinstance(file, File):
                         key = name.partition("~")[0]
-                        assert _is_whole(key, file.data, self._plain), (
-                            f"I3: partial bytes are visible under {name[:12]}"
-                        )
+                        assert is_whole(key, file.data, self._plain), f"I3: partial bytes are visible under {name[:12]}"
                         assert not (self.power and file.torn), f"I3: after a power cut {name[:12]} could be torn"
 
     def needed(self) -> set[str]:
@@ -158,7 +156,7 @@ def _needs(key: str, data: bytes) -> list[str]:
 _WHOLE: dict[tuple[str, bytes], bool] = {}
 
 
-def _is_whole(key: str, data: bytes, plain: dict[str, bytes]) -> bool:
+def is_whole(key: str, data: bytes, plain: dict[str, bytes]) -> bool:
     known = _WHOLE.get((key, data))
     if known is None:
         known = _WHOLE[key, data] = _prove(key, data, plain)

@@ -7,6 +7,7 @@ by its label: ``{step: process}`` for enumerated ones, a seed for random ones.
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -38,11 +39,20 @@ class Option(NamedTuple):
     ahead: frozenset[Access]
 
 
+class Late(Exception):
+    """Raised by a hook: the call arrives later. ``send`` gets what it will do; ``error`` is what the caller sees."""
+
+    def __init__(self, send: Callable[[Callable[[], object]], None], error: BaseException) -> None:
+        super().__init__("late")
+        self.send, self.error = send, error
+
+
 class Fault(NamedTuple):
     """What happens at the ``call``-th call of a process (from 1; 0: never).
 
     ``kind``: "kill" before it; "error" instead of it; "lost" after it, when its effect is there but the reply is an
-    error; "full" from it on, for every call that needs space.
+    error; "full" from it on, for every call that needs space. Of a call to a service: "late" like "lost", but its
+    effect comes at some later time; "late kill", likewise, of one that dies.
     """
 
     kind: str = "none"
@@ -101,8 +111,9 @@ class Scheduler:
                 raise Killed
             self.accesses[self.processes.index(me)] |= accesses(call, path, other, path in self._fs.dirs)
         self.trace.append((me.name, f"{call} {path}{' -> ' + other if other else ''}"))
-        self.watch(me, call, path, other)
-        return self._fault(me, call, path)
+        after = self._fault(me, call, path)
+        self.watch(me, call, path, other)  # only of what happens now
+        return after
 
     def _fault(self, me: Process, call: str, path: str) -> Callable[[], None] | None:
         kind, at, code = me.fault
@@ -110,18 +121,36 @@ class Scheduler:
             raise OSError(code, "No space left on device", path)
         if me.calls != at:
             return None
-        if kind == "kill":
+        if kind == "kill" or (kind == "late kill" and not changes(call)):
             me.dead = True
             raise Killed
-        if kind == "error":
-            raise OSError(code, "injected", path)
+        if kind in ("late", "late kill") and changes(call):
+            me.dead = kind == "late kill"
+            seen = Killed() if me.dead else self.failure(call, path, code, True)
+            raise Late(lambda effect: self._ghost(me, call, path, effect), seen)
+        if kind in ("error", "late"):
+            raise self.failure(call, path, code, False)
         if kind == "lost":
 
             def lose_the_reply() -> None:
-                raise OSError(code, "injected after the effect", path)
+                raise self.failure(call, path, code, True)
 
             return lose_the_reply
         return None
+
+    def failure(self, call: str, path: str, code: int, happened: bool) -> Exception:
+        """What a caller sees of a call that failed, or whose reply was lost."""
+        return OSError(code, "injected after the effect" if happened else "injected", path)
+
+    def _ghost(self, me: Process, call: str, path: str, effect: Callable[[], object]) -> None:
+        """A process that does nothing but let a call arrive."""
+
+        def arrive() -> None:
+            self._call(call, path, "")
+            with contextlib.suppress(Exception):
+                effect()
+
+        self.spawn(f"{me.name}'s", arrive)
 
     def run(self, choose: Callable[[int, list[int], int | None], int], check: Callable[[], None]) -> None:
         """Until all have ended. ``choose`` gets the step, who is alive, and who ran last (None if it has ended)."""
@@ -185,7 +214,7 @@ class Randomized:
     """PCT: random priorities, and a few random moments at which the one that runs becomes the last; perhaps a kill."""
 
     def __init__(self, seed: int, scheduler: Scheduler, *, steps: int, kills: bool) -> None:
-        rng = random.Random(seed)
+        rng = self._rng = random.Random(seed)
         self._order = list(range(len(scheduler.processes)))
         rng.shuffle(self._order)
         self._demote = {rng.randrange(steps) for _ in range(rng.randrange(1, 5))}
@@ -193,6 +222,8 @@ class Randomized:
         self._scheduler = scheduler
 
     def __call__(self, step: int, alive: list[int], current: int | None) -> int:
+        for ghost in [i for i in alive if i not in self._order]:
+            self._order.insert(self._rng.randrange(len(self._order) + 1), ghost)
         first = next(i for i in self._order if i in alive)
         if step in self._demote:
             self._order.remove(first)
@@ -201,6 +232,11 @@ class Randomized:
             self._scheduler.kill(first)
             alive = [i for i in alive if i != first]
         return next(i for i in self._order if i in alive)
+
+
+def changes(call: str) -> bool:
+    """True if a call to a service changes anything there."""
+    return call not in ("read", "list")
 
 
 @cache

@@ -18,7 +18,7 @@ from dreamlake.blobs.folder import FolderBlobs
 from dreamlake.catalog.folder import FolderCatalog
 from dreamlake.content import reading
 from dreamlake.content.staging import take
-from dreamlake.errors import Conflict, LakeError, NotFound
+from dreamlake.errors import Conflict, LakeError, NotFound, Unavailable
 from dreamlake.model import SessionKey, Version
 from dreamlake.operations import collect as collecting
 from dreamlake.operations import tree, upload
@@ -101,7 +101,7 @@ class World:
         self.people = people
         self.claim_age_s = 10.0**9
         self.stale, self.checkpoint_every = stale, checkpoint_every
-        self.fs = fs if fs is not None else self.base(lake).copy()
+        self.lay_out(lake, fs)
         self.finished = set() if finished is None else finished
         self.judge = self.make_judge(power)
         if lake == "damaged":
@@ -120,8 +120,14 @@ class World:
             insist = work if fault is None else partial(self._insist, work)
             self.scheduler.spawn(person, partial(insist, i), fault)
 
+    def lay_out(self, lake: str, fs: SimFs | None) -> None:
+        self.fs = fs if fs is not None else self.base(lake).copy()
+
     def base(self, lake: str) -> SimFs:
         return base(lake, self.checkpoint_every)
+
+    def make_actor(self) -> Actor:
+        return Actor(self.fs, next(self.numbers), stale=self.stale, checkpoint_every=self.checkpoint_every)
 
     def make_judge(self, power: bool) -> Judge:
         return Judge(self.fs, ROOT, power=power)
@@ -130,10 +136,9 @@ class World:
         """The process that runs; a new one for the judge."""
         running = self.scheduler.running
         if running is None:
-            return Actor(self.fs, next(self.numbers), stale=self.stale, checkpoint_every=self.checkpoint_every)
+            return self.make_actor()
         if running not in self._actors:
-            number = next(self.numbers)
-            self._actors[running] = Actor(self.fs, number, stale=self.stale, checkpoint_every=self.checkpoint_every)
+            self._actors[running] = self.make_actor()
         return self._actors[running]
 
     def _insist(self, work: Callable[[int], None], i: int) -> None:
@@ -144,7 +149,7 @@ class World:
             try:
                 return work(i)
             except OSError as error:
-                if isinstance(error, LakeError) or attempt == 2:
+                if (isinstance(error, LakeError) and not isinstance(error, Unavailable)) or attempt == 2:
                     raise
             if attempt == 1:
                 running.fault = Fault()
@@ -302,13 +307,16 @@ class World:
         self.judge.check()
         stored = {key for key, file in self.judge.stored().items() if file.data != self.judge.damage}
         assert stored == self.judge.needed(), f"I7: after a clean collection {stored ^ self.judge.needed()} differs"
-        assert not self.fs.dirs[f"{ROOT}/pending"].names, "I7: a claim is left after a clean collection"
-        assert not self.fs.dirs[f"{ROOT}/tmp"].names, "I7: scratch is left after a clean collection"
+        self.check_left_over()
         for sid in (S, T):
             store = self.actor().store
             assert {v.key: v.digest for v in store.catalog.view(sid).live()} == self.judge.tree(sid.sid)
         self._upload(OTHER, "/afterwards")
         self.judge.check()
+
+    def check_left_over(self) -> None:
+        assert not self.fs.dirs[f"{ROOT}/pending"].names, "I7: a claim is left after a clean collection"
+        assert not self.fs.dirs[f"{ROOT}/tmp"].names, "I7: scratch is left after a clean collection"
 
     def _check_revoked(self) -> None:
         for key in (S, T):
@@ -337,13 +345,23 @@ def empty_lake(*shards: str) -> SimFs:
 
 @lru_cache
 def base(lake: str, checkpoint_every: int) -> SimFs:
-    """The lake before the race, everything durable.
-
-    ``lake``: "plain"; "gone" has a deleted file in ``s``; in "dead" ``/old`` is deleted; "garbage" has GONE without any
-    reference, as a killed uploader leaves it; in "damaged" somebody has edited that copy through a hard link.
+    """The lake before the race, everything durable. ``lake``: see ``furnish``; in "damaged" somebody has edited the
+    copy of "garbage" through a hard link.
     """
     fs = empty_lake("5a")
-    store = Actor(fs, 0xFFFF, stale=lambda owner: False, checkpoint_every=checkpoint_every).store
+    furnish(Actor(fs, 0xFFFF, stale=lambda owner: False, checkpoint_every=checkpoint_every).store, lake)
+    if lake == "damaged":
+        damage(fs)
+    fs.sync("/")
+    return fs
+
+
+def furnish(store: Store, lake: str) -> None:
+    """What is in the lake.
+
+    ``lake``: "plain"; "gone" has a deleted file in ``s``; in "dead" ``/old`` is deleted; "garbage" has GONE without any
+    reference, as a killed uploader leaves it.
+    """
     commit(store, S, [{"op": "session"}])
     upload.upload_file(store, S, OLD, "/old", upload.Attributes())
     if lake == "gone":
@@ -356,10 +374,6 @@ def base(lake: str, checkpoint_every: int) -> SimFs:
         staged = take(GONE, store.blobs, limit=1000, shown="GONE").staged
         assert staged is not None
         store.blobs.publish(digest(GONE), staged)
-    if lake == "damaged":
-        damage(fs)
-    fs.sync("/")
-    return fs
 
 
 def damage(fs: SimFs) -> None:
