@@ -36,6 +36,7 @@ REQUIREMENTS = ROOT / "tools" / "requirements-test.txt"
 EXTRAS = "test,docs-test,examples,torch,lightning,transformers,keras,mlflow,import,ecosystem-test"
 WORKERS = "2"
 SERIAL_FOLDERS = ("tests/crash",)  # what is marked "serial" elsewhere runs with them
+SUITES = ("conformance", "integration.test_s3_objects", "integration.test_s3_blobs")  # the latter: the same on servers
 REQUIRED_STORES = ("folder", "memory", "s3", "mongo")  # the conformance suites must have run on each of these
 ORPHANS_MAY_LIVE_S = 5.0
 _NO_TESTS = 5  # pytest's exit code when nothing was selected
@@ -226,7 +227,7 @@ def read_report(report: Path) -> Count:
     skipped = sum(any(child.tag == "skipped" for child in case) for case in cases)
     stores: set[str] = set()
     for case in cases:
-        if "conformance" in case.get("classname", "") and len(case) == 0:
+        if any(suite in case.get("classname", "") for suite in SUITES) and len(case) == 0:
             parameters = case.get("name", "").partition("[")[2].rstrip("]").lower()
             stores.update(store for store in REQUIRED_STORES if store in parameters)
     return Count(len(cases) - failed - skipped, failed, skipped, frozenset(stores))

@@ -20,7 +20,7 @@ for _name in [name for name in globals() if name.startswith("test_")]:
         del globals()[_name]  # of folders, and of the power
 
 
-@pytest.fixture
+@pytest.fixture(params=["s3"])  # the name by which the test command knows that the suite ran
 def store(mongo_url: str, s3_place: dict[str, Any], tmp_path: Path) -> Iterator[Any]:
     class World(ObjectBlobsWorld):
         def servers(self) -> tuple[Docs, Objects]:

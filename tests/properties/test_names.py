@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from dreamlake import Session, open_lake
 from dreamlake.errors import InvalidInput, NotFound
 from dreamlake.files import Files
-from dreamlake.model import folder_path
+from dreamlake.model import SessionKey, folder_path
 
 ATTACKS = [
     "..", ".", "/", "\\", "//", "../", "/..", "..\\", "~", "~root", "\0", "\n", "\r", "\t", "\x1b[2J", "\x7f", "C:",
@@ -94,11 +94,15 @@ def test_session(place: Path, workspace: str, name: str) -> None:
         session.files().upload(name.encode(), filename="x")
         session.parameters().set(name=name)
     assert is_contained(place)
-    assert (workspace, name) in {info.key for info in open_lake(lake).sessions()}
+    assert SessionKey(workspace, name) in {info.key for info in open_lake(lake).sessions()}
     folder = lake / workspace / name
     assert os.path.realpath(folder).startswith(os.path.realpath(lake) + "/")
     assert name in os.listdir(lake / workspace)
-    assert sorted(path.name for path in folder.iterdir() if path.name != ".lock") == ["parameters.json", "session.json"]
+    assert sorted(path.name for path in folder.iterdir() if path.name != ".lock") == [
+        "parameters.json",
+        "runs.jsonl",
+        "session.json",
+    ]
     with Session(name, workspace, local_path=lake) as again:
         assert again.files().read_bytes("x") == name.encode()
         assert again.parameters().get() == {"name": name}
