@@ -52,7 +52,8 @@ def pieces(blobs: Blobs, digest: str, size: int) -> Iterator[bytes]:
 def _whole(blobs: Blobs, digest: str) -> BinaryIO | None:
     """The whole stored copy, or None when the content is stored as a recipe. Raises ``NotFound`` if it is neither."""
     try:
-        return blobs.open(digest)
+        stored = blobs.open(digest)
+        return _Lasting(stored, blobs, digest) if blobs.sending_is_dear else stored  # type: ignore[return-value]
     except NotFound:
         if is_missing(blobs, digest):
             raise
@@ -142,6 +143,50 @@ class _Seekable(io.RawIOBase):
 
     def tell(self) -> int:
         return self._position
+
+
+class _Lasting(_Seekable):
+    """A whole stored copy that may go away while it is read, because it is not a file that is held open.
+
+    An optimizer drops a whole copy once there is a recipe: then the recipe goes on where the copy ended.
+    """
+
+    def __init__(self, stored: BinaryIO, blobs: Blobs, digest: str) -> None:
+        super().__init__(stored.seek(0, io.SEEK_END))
+        stored.seek(0)
+        self._stored, self._blobs, self._digest = stored, blobs, digest
+        self._start: int | None = None  # where plain bytes begin, known when the first bytes were read
+        self._rest: AssembledStream | None = None
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer).cast("B")  # type: ignore[arg-type]
+        count = self._read(view)
+        if self._start is None and self._position == 0:
+            self._start = len(frame.raw_header()) if frame.is_framed(view[:count]) else 0
+        self._position += count
+        return count
+
+    def _read(self, view: memoryview) -> int:
+        if self._rest is None:
+            try:
+                return int(self._stored.readinto(view))  # type: ignore[attr-defined]
+            except NotFound:
+                if self._start is None or is_missing(self._blobs, self._digest):
+                    raise
+                self._rest = AssembledStream(Assembled(self._blobs, self._digest, self._size - self._start))
+        self._rest.seek(self._position - (self._start or 0))
+        return self._rest.readinto(view)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if self._rest is None:
+            self._stored.seek(super().seek(offset, whence))
+            return self._position
+        return super().seek(offset, whence)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stored.close()
+        super().close()
 
 
 class AssembledStream(_Seekable):

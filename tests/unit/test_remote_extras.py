@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fakes.remote import FakeServers
 
 from dreamlake import Session, open_lake
+from dreamlake.blobs import fetching
+from dreamlake.content import reading
 from dreamlake.errors import UploadsFailed
 from dreamlake.imports import import_into
 from dreamlake.operations.exporting import export
@@ -84,3 +87,39 @@ def test_an_export_is_the_same_as_from_a_folder(tmp_path):
         files = {name: data for name, data in files.items() if name not in ("SHA256SUMS", "parameters.json")}
         made.append((files, [{k: v for k, v in f.items() if k not in ("id", "updatedAt")} for f in manifest["files"]]))
     assert made[0] == made[1]
+
+
+@pytest.mark.parametrize("way", ["open", "download"])
+def test_a_reader_goes_on_when_an_optimizer_drops_the_whole_copy(tmp_path, monkeypatch, way):
+    monkeypatch.setattr(fetching, "RANGE_BYTES", 1 << 20)
+    monkeypatch.setattr(fetching, "AHEAD", 1)
+    first, second = (np.random.default_rng(0).standard_normal((3, 1 << 20)) + d for d in (0, 1e-9))
+    with Session("s", "w", remote=AT) as session:
+        for weights in (first, second):
+            session.files.save_numpy(weights, "m.npy", encoding="raw")
+        kept = open_lake(AT)
+        content = session.files.read_bytes("m.npy")
+
+        def optimize() -> None:
+            done = kept.optimize()
+            assert done.dropped == 2, "both whole copies are gone"
+
+        if way == "open":
+            with session.files.open("m.npy") as stream:
+                start = stream.read(3 << 20)
+                optimize()
+                assert start + stream.read() == content
+                assert stream.seek(8 << 20) and stream.read(9) == content[8 << 20 :][:9]
+            return
+        stored = reading._Lasting.readinto
+        calls = []
+
+        def counted(self, buffer):
+            calls.append(1)
+            if len(calls) == 3:
+                optimize()
+            return stored(self, buffer)
+
+        monkeypatch.setattr(reading._Lasting, "readinto", counted)
+        session.files.download("m.npy", tmp_path / "m.npy")
+        assert len(calls) > 3 and (tmp_path / "m.npy").read_bytes() == content
