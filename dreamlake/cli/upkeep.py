@@ -234,7 +234,7 @@ def stats(run: Run) -> None:
             ("files", f"{found.files:,}, {size(found.live_bytes)}"),
             ("versions", f"{found.versions:,}, {size(found.logical_bytes)}; {found.deleted:,} of them deleted"),
             ("stored", f"{size(found.stored_bytes)}{share} in {count(found.blobs, 'blob')}"),
-            ("on the disk", size(found.disk_bytes)),
+            *([("on the disk", size(found.disk_bytes))] if found.disk_bytes else []),  # of a bucket nobody knows
             *((name, f"{count(n, 'file')}, {size(total)}") for name, (n, total) in found.other.items() if n),
         ]
     )
