@@ -44,7 +44,8 @@ def join(a: Registers, b: Registers) -> tuple[Registers, list[Clash]]:
     """The join of two, and where they clashed. Neither is changed."""
     joined = Registers(last=max(a.last, b.last))
     for version_id in {*a.gone, *b.gone}:
-        joined.gone[version_id] = max(r.gone[version_id] for r in (a, b) if version_id in r.gone)
+        found = [r.gone[version_id] for r in (a, b) if version_id in r.gone]
+        joined.gone[version_id] = max(found, key=lambda gone: (gone.stamp, gone.before or ""))  # a merge told no guard
     clashes: list[Clash] = []
     files = [_unite(group) for group in _same_files([*a.files.values(), *b.files.values()])]
     _settle(files)

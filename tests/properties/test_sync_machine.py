@@ -200,3 +200,14 @@ TestSync = Machine.TestCase
 TestSync.settings = settings(
     max_examples=10, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+
+def test_a_version_let_go_here_and_by_a_merge_there() -> None:
+    """Both sides know the same end of a version; only the log that made it knows its guard. Found by the machine."""
+    machine = Machine()
+    machine.start()
+    machine.upload(who=2, path="/a", data=b"")
+    machine.change(who=2, path="/a", action="delete", to="/a")
+    machine.push(a=2, b=0)
+    machine.collect(who=2, keep=False)
+    machine.teardown()
