@@ -8,6 +8,9 @@ A test that asks for ``mongo_url`` or ``s3_place`` gets a place of its own on th
 
 The pair is started once for all tests and all pytest-xdist workers: by ``tools/test.py``, or by the first test that
 asks when pytest is run by hand. A test that kills a server starts one of its own (``tools.servers.processes``).
+
+Property tests try the same examples in every run, so that a change is judged by what it changed; with
+DREAMLAKE_EXPLORE=1 in the environment they try new ones (for nights, and for hunting).
 """
 
 from __future__ import annotations
@@ -20,7 +23,12 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("same", derandomize=True, database=None)
+if not os.environ.get("DREAMLAKE_EXPLORE"):
+    hypothesis.settings.load_profile("same")
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
