@@ -6,13 +6,13 @@ asked for. Memory is bounded by ``AHEAD`` ranges of ``RANGE_BYTES``.
 
 from __future__ import annotations
 
-import io
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from dreamlake.errors import NotFound
+from dreamlake.rawio import Seekable
 from dreamlake.services.docs import Doc
 from dreamlake.services.objects import Objects
 
@@ -22,7 +22,7 @@ EAGER_BYTES = 1 << 20  # read of one range before the next ones are asked for
 AHEAD = 4  # ranges in flight or in memory
 
 
-class ObjectStream(io.RawIOBase):
+class ObjectStream(Seekable):
     """One copy. ``again`` finds another copy of the key, for when this one is gone: it does if nothing was read yet, or
     if it has the same bytes. None: exactly this one, and every byte from the object itself.
     """
@@ -30,10 +30,9 @@ class ObjectStream(io.RawIOBase):
     def __init__(
         self, objects: Objects, doc: Doc, threads: Callable[[], ThreadPoolExecutor], again: Callable[[Doc], Doc] | None
     ) -> None:
-        super().__init__()
+        super().__init__(int(doc["size"]))
         self._objects, self._threads, self._again = objects, threads, again
         self._take(doc)
-        self._position = 0
         self._served = False  # something was handed out: from now on it must be these very bytes
 
     def _take(self, doc: Doc) -> None:
@@ -41,22 +40,6 @@ class ObjectStream(io.RawIOBase):
         self._head = bytes(doc["head"]) if self._again is not None else b""
         self._ranges: OrderedDict[int, tuple[int, Future[bytes] | bytes]] = OrderedDict()
         self._next = len(self._head)  # where a read in order would go on
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        if base + offset < 0:
-            raise ValueError(f"negative seek position {base + offset}")
-        self._position = base + offset
-        return self._position
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")

@@ -14,9 +14,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from dreamlake.blobs.documents import CopyDocs
-from dreamlake.blobs.waiting import Item, read_piece, sha256
+from dreamlake.blobs.waiting import Item, sha256
 from dreamlake.errors import NotFound
 from dreamlake.ports import NO_FORK, Ports
+from dreamlake.rawio import read_up_to
 from dreamlake.services.docs import Doc
 from dreamlake.services.objects import MAX_PARTS, Objects, Part
 
@@ -105,7 +106,7 @@ class Sender:
     def whole(self, doc: Doc, item: Item) -> str:
         """Returns the etag. Raises ``Conflict`` when the place is taken, ``InvalidInput`` when the source changed."""
         with item.open() as stream:
-            data = read_piece(stream, item.size + 1)
+            data = read_up_to(stream, item.size + 1)
         if len(data) != item.size:
             raise item.changed()
         if item.digest is not None:
@@ -120,7 +121,7 @@ class Sender:
         try:
             with item.open() as stream:
                 for number in range(1, -(-item.size // step) + 1):
-                    data = read_piece(stream, min(step, item.size - (number - 1) * step))
+                    data = read_up_to(stream, min(step, item.size - (number - 1) * step))
                     jobs.append(self._part(place, upload, number, data, stored.get(number)))
                     if item.digest is not None:
                         whole.update(memoryview(data)[item.skip if number == 1 else 0 :])

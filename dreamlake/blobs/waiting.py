@@ -181,17 +181,5 @@ class Prefixed(io.RawIOBase):
         super().close()
 
 
-def read_piece(stream: BinaryIO, size: int) -> bytes:
-    """``size`` bytes, or what is left."""
-    piece = stream.read(size) or b""
-    if len(piece) == size:
-        return piece
-    pieces, left = [piece], size - len(piece)
-    while left and (piece := stream.read(left)):
-        pieces.append(piece)
-        left -= len(piece)
-    return b"".join(pieces)
-
-
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()

@@ -19,6 +19,7 @@ from dreamlake.content import codecs, frame, recipe
 from dreamlake.content.buffers import Buffers, Fresh, new_buffer
 from dreamlake.content.recipe import GLUE, Recipe
 from dreamlake.errors import Corrupt, NotFound
+from dreamlake.rawio import read_up_to
 from dreamlake.threads import ThreadPoolExecutor
 
 MAX_RECIPE_BYTES = 256 << 20
@@ -40,7 +41,7 @@ def read_recipe(blobs: Blobs, digest: str, size: int | None = None) -> Recipe:
     """
     key = recipe_key(digest)
     with blobs.open(key) as stream:
-        stored = frame.read_up_to(stream, MAX_RECIPE_BYTES + 1)
+        stored = read_up_to(stream, MAX_RECIPE_BYTES + 1)
     if len(stored) > MAX_RECIPE_BYTES:
         raise Corrupt(f"the recipe {key} has more than {MAX_RECIPE_BYTES:,} bytes", path=key)
     found = recipe.decode(stored)
@@ -56,9 +57,9 @@ def part_head(blobs: Blobs, key: str) -> bytes:
 
 
 def _head(stream: BinaryIO) -> bytes:
-    head = frame.read_up_to(stream, _HEAD)
+    head = read_up_to(stream, _HEAD)
     if frame.is_framed(head) and len(head) == _HEAD:
-        head += frame.read_up_to(stream, frame.MAX_HEADER)
+        head += read_up_to(stream, frame.MAX_HEADER)
     return head
 
 
@@ -78,7 +79,7 @@ def stored_copies(blobs: Blobs, key: str) -> Iterator[bytes]:
     """The stored bytes of every copy of a part: copies may need different bases, and one may lead nowhere."""
     for copy in blobs.copies_of(key):
         with contextlib.suppress(NotFound), blobs.open_copy(copy) as stream:
-            yield frame.read_up_to(stream, _MAX_STORED)
+            yield read_up_to(stream, _MAX_STORED)
 
 
 def copy_needs(blobs: Blobs, copy: Copy) -> list[tuple[str, int]]:

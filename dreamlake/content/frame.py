@@ -34,6 +34,7 @@ from struct import Struct
 from typing import Any, BinaryIO
 
 from dreamlake.errors import Corrupt, UnsupportedFormat
+from dreamlake.rawio import read_up_to
 
 __all__ = [
     "MAGIC",
@@ -49,7 +50,6 @@ __all__ = [
     "prefix",
     "raw_header",
     "read_frame",
-    "read_up_to",
 ]
 
 MAGIC = b"\xd7DLake\r\n\x1a\n\x00\xf5"  # not ASCII or UTF-8; line ends and ^Z show transfers that mangle text
@@ -203,15 +203,3 @@ def _decode_header(text: bytes) -> Mapping[str, Any]:
     if not isinstance(header, dict):
         raise Corrupt("a frame's header is not a JSON object")
     return header
-
-
-def read_up_to(stream: BinaryIO, limit: int) -> bytes:
-    """At most ``limit`` bytes from where a stream stands: a raw stream may give less at a time than it is asked for."""
-    data = stream.read(limit) or b""
-    if len(data) == limit:
-        return data
-    pieces, left = [data], limit - len(data)
-    while left and (piece := stream.read(left)):
-        pieces.append(piece)
-        left -= len(piece)
-    return b"".join(pieces)

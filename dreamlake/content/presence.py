@@ -25,6 +25,7 @@ from dreamlake.content.assembled import (
 )
 from dreamlake.content.chunking import MIN_FILE
 from dreamlake.errors import Corrupt, NotFound
+from dreamlake.rawio import read_up_to
 
 Content = tuple[str, int]  # digest, or key of a part, and plain bytes
 _HEADER_SIZE = struct.Struct("<32xI")  # of a frame
@@ -81,7 +82,7 @@ def rely_on_recipes(blobs: Blobs, contents: Sequence[Content], *, resurrect: boo
 def _recipe_proof(digest: str, size: int) -> Proof:
     def prove(stream: BinaryIO) -> bool:
         try:
-            found = recipe.decode(frame.read_up_to(stream, MAX_RECIPE_BYTES))
+            found = recipe.decode(read_up_to(stream, MAX_RECIPE_BYTES))
         except ValueError:
             return False
         return found.sha256 == digest and found.size == size
@@ -151,11 +152,11 @@ def _part_check(size: int) -> Proof:
     def check(stream: BinaryIO) -> bool:
         stored_size = stream.seek(0, os.SEEK_END)
         stream.seek(0)
-        head = frame.read_up_to(stream, frame.PREFIX_SIZE)
+        head = read_up_to(stream, frame.PREFIX_SIZE)
         try:
             if not frame.is_framed(head):
                 return stored_size == size
-            head += frame.read_up_to(stream, min(frame.MAX_HEADER, _HEADER_SIZE.unpack_from(head)[0]))
+            head += read_up_to(stream, min(frame.MAX_HEADER, _HEADER_SIZE.unpack_from(head)[0]))
             return frame.parse(head, stored_size).plain_size == size
         except (Corrupt, struct.error):
             return False

@@ -16,6 +16,7 @@ from dreamlake.content import frame
 from dreamlake.content.assembled import Assembled, is_missing
 from dreamlake.content.pump import PIECE, Write, forward, pump
 from dreamlake.errors import Corrupt, NotFound
+from dreamlake.rawio import Seekable, read_up_to
 
 _AT_ONCE = 1 << 20  # up to this size one read and one write do it
 
@@ -79,7 +80,7 @@ def copy_to(blobs: Blobs, digest: str, size: int, write: Write, progress: Callab
         return
     with whole as raw:
         if size <= _AT_ONCE:
-            data = _content(frame.read_up_to(raw, size + frame.PREFIX_SIZE + 1))
+            data = _content(read_up_to(raw, size + frame.PREFIX_SIZE + 1))
             _check(hashlib.sha256(data).hexdigest(), digest, len(data), size)
             write(memoryview(data))
             if progress:
@@ -122,30 +123,7 @@ def proof(digest: str) -> Proof:
     return prove
 
 
-class _Seekable(io.RawIOBase):
-    """What streams over content share: a position within ``size`` bytes."""
-
-    def __init__(self, size: int) -> None:
-        self._size, self._position = size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        if base + offset < 0:
-            raise ValueError(f"negative seek position {base + offset}")
-        self._position = base + offset
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-
-class _Lasting(_Seekable):
+class _Lasting(Seekable):
     """A whole stored copy that may go away while it is read, because it is not a file that is held open.
 
     An optimizer drops a whole copy once there is a recipe: then the recipe goes on where the copy ended.
@@ -189,7 +167,7 @@ class _Lasting(_Seekable):
         super().close()
 
 
-class AssembledStream(_Seekable):
+class AssembledStream(Seekable):
     """Seekable plain bytes of a recipe: a read decodes only the parts it touches, each proven by its key."""
 
     def __init__(self, content: Assembled) -> None:
@@ -205,7 +183,7 @@ class AssembledStream(_Seekable):
         return len(piece)
 
 
-class VerifiedStream(_Seekable):
+class VerifiedStream(Seekable):
     """Seekable plain bytes of one blob. A read from start to end is verified and raises ``Corrupt`` at its end.
 
     Reads that jump about are not hashed; ``open_plain`` checks the whole content first when the copy's tamper mark

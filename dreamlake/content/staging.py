@@ -20,6 +20,7 @@ from dreamlake.content import frame
 from dreamlake.content.ingest import Coded
 from dreamlake.content.pump import pump
 from dreamlake.errors import InvalidInput, NotFound
+from dreamlake.rawio import read_up_to
 
 SMALL_BYTES = 1 << 20  # up to this size a file is hashed before it is staged: a known one costs no scratch file
 
@@ -201,7 +202,7 @@ def _stage_file(plain: Plain, path: str, blobs: Blobs, shown: str) -> None:
     """Let the seam read the file while it is sent; the seam compares it with the digest."""
     with open(open_source(path), "rb", buffering=0) as file:
         before = SourceStat.of(file.fileno())
-        head = frame.read_up_to(file, frame.PREFIX_SIZE)
+        head = read_up_to(file, frame.PREFIX_SIZE)
     if before[0] != plain.size or (plain.facts is not None and before != plain.facts):
         raise InvalidInput(f"{shown} changed while it was uploaded; nothing was stored", path=shown)
     prefix = frame.raw_header() if frame.is_framed(head) else b""

@@ -15,6 +15,7 @@ from dreamlake.errors import LakeError, NotFound
 from dreamlake.operations.context import Store
 from dreamlake.operations.findings import Problem
 from dreamlake.operations.references import PART, RECIPE
+from dreamlake.rawio import read_up_to
 
 BATCH_BYTES = 256 << 20  # stored bytes, and
 BATCH_COPIES = 2000  # copies hashed in one task
@@ -84,7 +85,7 @@ def _batches(copies: list[Copy]) -> Iterator[list[Copy]]:
 def proof(blobs: Blobs, key: str) -> Proof:
     """A check of all stored bytes of a blob of any kind; it may raise ``LakeError`` or ``OSError`` instead."""
     if key.startswith(RECIPE):
-        return lambda stream: recipe.decode(frame.read_up_to(stream, MAX_RECIPE_BYTES)).sha256 == key[-64:]
+        return lambda stream: recipe.decode(read_up_to(stream, MAX_RECIPE_BYTES)).sha256 == key[-64:]
     if not key.startswith(PART):
         return reading.proof(key)
 
@@ -93,7 +94,7 @@ def proof(blobs: Blobs, key: str) -> Proof:
 
 def plain_part(blobs: Blobs, key: str, stream: BinaryIO) -> bytes | memoryview:
     """The plain bytes of a part from one copy of it and whatever copies there are of its bases. Raises ``Corrupt``."""
-    stored = frame.read_up_to(stream, codecs.MAX_PART + frame.PREFIX_SIZE + frame.MAX_HEADER + 1)
+    stored = read_up_to(stream, codecs.MAX_PART + frame.PREFIX_SIZE + frame.MAX_HEADER + 1)
     size = frame.parse(stored, len(stored)).plain_size if frame.is_framed(stored) else len(stored)
     return codecs.read_part(
         key,

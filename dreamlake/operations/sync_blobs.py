@@ -20,6 +20,7 @@ from dreamlake.content.ingest import Form
 from dreamlake.content.presence import rely_all, rely_on_part, rely_on_parts, rely_on_recipes
 from dreamlake.errors import ClaimRevoked, Corrupt, NotFound
 from dreamlake.operations.context import Store
+from dreamlake.rawio import read_up_to
 
 WAVE_BYTES = 128 << 20  # plain bytes that are staged before they are published: what a killed run loses at most
 WAVE_BLOBS = 256
@@ -251,7 +252,7 @@ class Courier:
 
     def _stage_recipe(self, form: Form) -> None:
         with self._source.open(form.key) as stream:
-            stored = frame.read_up_to(stream, MAX_RECIPE_BYTES)
+            stored = read_up_to(stream, MAX_RECIPE_BYTES)
         if recipe.decode(stored).sha256 != form.key[-64:]:
             raise Corrupt(f"the recipe {form.key} is of other content", path=form.key)
         self._write(form, [stored])

@@ -12,6 +12,7 @@ import pytest
 
 from dreamlake import Session, open_lake
 from dreamlake.content import frame
+from dreamlake.rawio import read_up_to
 from tools import golden_lake
 
 LAKES = sorted((Path(__file__).resolve().parents[1] / "golden/lakes").glob("*/lake.tar.xz"))
@@ -79,7 +80,7 @@ def test_it_holds_every_stored_form(golden):
     kinds = set()
     for copy in copies:
         with blobs.open_copy(copy) as stream:
-            head = frame.read_up_to(stream, frame.PREFIX_SIZE + frame.MAX_HEADER)
+            head = read_up_to(stream, frame.PREFIX_SIZE + frame.MAX_HEADER)
         kinds.add((copy.key.rpartition("-")[0], frame.parse(head, copy.size).kind if frame.is_framed(head) else None))
     assert {prefix for prefix, _ in kinds} == {"", "rc", "b3"}
     assert len(kinds) >= 5, kinds
