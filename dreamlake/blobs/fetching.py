@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 from dreamlake.errors import NotFound
 from dreamlake.rawio import Seekable
 from dreamlake.services.docs import Doc
 from dreamlake.services.objects import Objects
+from dreamlake.threads import ThreadPoolExecutor
 
 RANGE_BYTES = 8 << 20  # of one request of somebody who reads in order
 SHORT_BYTES = 256 << 10  # of somebody who does not

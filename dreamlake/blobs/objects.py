@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import groupby
 from typing import BinaryIO
@@ -30,6 +29,7 @@ from dreamlake.errors import Conflict, NotFound
 from dreamlake.ports import NO_FORK, Ports
 from dreamlake.services.docs import Doc, Docs
 from dreamlake.services.objects import Objects
+from dreamlake.threads import ThreadPoolExecutor
 
 __all__ = ["INDEXES", "ObjectBlobs"]
 

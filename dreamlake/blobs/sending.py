@@ -10,7 +10,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 from dreamlake.blobs.documents import CopyDocs
@@ -20,6 +20,7 @@ from dreamlake.ports import NO_FORK, Ports
 from dreamlake.rawio import read_up_to
 from dreamlake.services.docs import Doc
 from dreamlake.services.objects import MAX_PARTS, Objects, Part
+from dreamlake.threads import ThreadPoolExecutor
 
 PUT_BYTES = 16 << 20  # of an object that is sent whole
 PART_BYTES = 16 << 20  # of every part but the last; more where there would be more than ``MAX_PARTS``

@@ -15,9 +15,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "dreamlake"
 
 RANKS = {
-    **dict.fromkeys(
-        ["bulk", "ports", "model", "errors", "values", "config", "inside", "location", "threads", "rawio"], 0
-    ),
+    **dict.fromkeys(["bulk", "ports", "model", "errors", "values", "config", "inside", "location", "threads"], 0),
     **dict.fromkeys(["progress", "rawio", "services", "texts"], 0),
     **dict.fromkeys(["blobs", "catalog", "journal"], 1),
     "content": 2,
