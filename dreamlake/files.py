@@ -35,7 +35,7 @@ from dreamlake.model import (
     path_text,
     split_key,
 )
-from dreamlake.operations import folders, lineage, retention, search, tensor_access, tree, upload
+from dreamlake.operations import folders, lineage, retention, tensor_access, tree, upload
 from dreamlake.operations.context import Store
 from dreamlake.operations.download import download as download_version
 from dreamlake.operations.upload import Attributes
@@ -482,6 +482,8 @@ class Files(Savers):
         Example: ``files.find("/models/**/*.pth", order="-metadata.val_accuracy", limit=1)`` gives the best model.
         """
         self._guard(False)
+        from dreamlake.operations import search  # the language of expressions: not every run asks
+
         wanted = search.conditions(
             where=where, glob=glob, path=path, tags=tags, all_tags=all_tags, metadata=metadata, min_size=min_size,
             max_size=max_size, after=after, before=before, checksum=checksum,

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 from dreamlake.bulk import paused_gc
 from dreamlake.model import SessionKey, Version, VersionRow
-from dreamlake.operations.search import Hit
 
 if TYPE_CHECKING:
     import pandas
 
     from dreamlake.operations.context import Store
+    from dreamlake.operations.search import Hit
 
 __all__ = ["FileRecord", "FileRecords", "Record", "record", "records", "records_of_hits"]
 
