@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from dreamlake.catalog.checkpoint import Checkpoint, dump
+from dreamlake.catalog.checkpoint import Checkpoint, dump, numbers
 from dreamlake.catalog.fold import Fold
 from dreamlake.model import SessionKey
 from dreamlake.ports import NO_FORK, Ports
@@ -27,7 +27,7 @@ class ViewCache:
         if self._folder is None:
             return
         folder = f"{self._folder}/{session.sid}"
-        for number in sorted(self._numbers(folder), reverse=True):
+        for number in reversed(self._numbers(folder)):
             found = self._read(session, f"{folder}/{number}.sqlite")
             if found is not None and found.n == number:
                 yield found
@@ -71,11 +71,9 @@ class ViewCache:
 
     def _numbers(self, folder: str) -> list[int]:
         try:
-            names = self._fs.list(folder)
+            return numbers(self._fs.list(folder))
         except OSError:
             return []
-        stems = (name[: -len(".sqlite")] for name in names if name.endswith(".sqlite"))
-        return [int(stem) for stem in stems if stem.isdigit()]
 
     def _read(self, session: SessionKey, path: str) -> Checkpoint | None:
         try:

@@ -46,6 +46,12 @@ CREATE INDEX alias_by_file ON aliases (file_id);
 """
 
 
+def numbers(names: Iterable[str]) -> list[int]:
+    """The numbers of the checkpoints among the names in a folder, ascending."""
+    stems = (name[: -len(".sqlite")] for name in names if name.endswith(".sqlite"))
+    return sorted(int(stem) for stem in stems if stem.isdigit())
+
+
 def dump(fold: Fold) -> bytes:
     """The checkpoint of a fold as the bytes of a database."""
     with NO_FORK:

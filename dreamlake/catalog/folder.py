@@ -19,7 +19,7 @@ from typing import Any
 from dreamlake import values
 from dreamlake.catalog import Claim, Committed, Pending
 from dreamlake.catalog import record as records
-from dreamlake.catalog.checkpoint import Checkpoint, dump
+from dreamlake.catalog.checkpoint import Checkpoint, dump, numbers
 from dreamlake.catalog.entries import check_entries
 from dreamlake.catalog.fold import Fold
 from dreamlake.catalog.mending import first_session, put_back
@@ -350,7 +350,7 @@ class FolderCatalog:
             names = self._fs.list(folder)
         except FileNotFoundError:
             return Fold(session)
-        for number in reversed(_checkpoints(names)):
+        for number in reversed(numbers(names)):
             base = self._load(session, f"{folder}/{number}.sqlite")
             if base is not None and base.n == number and self._has_record(session, number, base.token):
                 return Fold(session, base)
@@ -430,11 +430,5 @@ class FolderCatalog:
         if base is not None:
             tail.fold = Fold(session, base)
         with contextlib.suppress(OSError):
-            for number in _checkpoints(self._fs.list(folder))[:-_CHECKPOINTS_KEPT]:
+            for number in numbers(self._fs.list(folder))[:-_CHECKPOINTS_KEPT]:
                 self._fs.unlink(f"{folder}/{number}.sqlite")
-
-
-def _checkpoints(names: Iterable[str]) -> list[int]:
-    """The numbers of the checkpoints among the names in a folder, ascending."""
-    stems = (name[: -len(".sqlite")] for name in names if name.endswith(".sqlite"))
-    return sorted(int(stem) for stem in stems if stem.isdigit())
