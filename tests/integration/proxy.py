@@ -21,7 +21,6 @@ import contextlib
 import selectors
 import socket
 import threading
-import time
 from dataclasses import dataclass, field
 
 _QUIET_S = 0.05  # a reply of which nothing came for so long has ended
@@ -53,7 +52,7 @@ class Proxy:
         self.requests = 0
         self.down = False
         self._lock = threading.Lock()
-        self._ended = False
+        self.ended = threading.Event()
         self._threads: list[threading.Thread] = []
         self._sockets: set[socket.socket] = set()
         self._listener = socket.create_server((host, 0))
@@ -64,7 +63,7 @@ class Proxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended = True
+        self.ended.set()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -95,12 +94,12 @@ class Proxy:
         thread.start()
 
     def _accept(self) -> None:
-        while not self._ended:
+        while not self.ended.is_set():
             try:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            if self.down or self._ended:
+            if self.down or self.ended.is_set():
                 client.close()
             else:
                 self._start(self._serve, client)
@@ -177,7 +176,8 @@ class _Connection:
         if fault is None:
             return reply
         if fault.kind == "delay":
-            time.sleep(fault.seconds)
+            if self._proxy.ended.wait(fault.seconds):
+                raise Closed
             return reply
         reply += _rest(self._server)
         if fault.kind == "repeat":
