@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import NamedTuple
 
 from dreamlake.blobs import Ready
-from dreamlake.blobs.documents import BATCH, CopyDocs, place
+from dreamlake.blobs.documents import CopyDocs, place
 from dreamlake.blobs.sealing import is_intact
 from dreamlake.blobs.sending import PUT_BYTES, Fenced, Sender, Threads
 from dreamlake.blobs.sweeping import purge
@@ -19,6 +19,7 @@ from dreamlake.services.docs import Doc
 from dreamlake.services.objects import Objects
 
 _TRIES = 20  # to become the live copy, while others do, too
+GROUP = 100  # copies whose documents are inserted in one call, and become live in one while the next are sent
 TOGETHER = 16  # small copies from which they become live in one call, and not each as soon as it can
 FORESEEN_BYTES = 1 << 20  # of a copy that may become live together with others
 _UPLOADING = ("off", "owner", "at", "upload", "part")  # fields of a copy that is on its way
@@ -64,8 +65,8 @@ class Publisher:
         todo = [i for i, one in enumerate(ready) if one.replace or one.key not in taken]
         behind: _Sending | None = None
         try:
-            for first in range(0, len(todo), BATCH):
-                sending = self._send(work, todo[first : first + BATCH])
+            for first in range(0, len(todo), GROUP):
+                sending = self._send(work, todo[first : first + GROUP])
                 if behind is not None:
                     self._finish(work, behind)  # while the next ones are sent
                 behind = sending

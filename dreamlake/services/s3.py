@@ -45,9 +45,7 @@ class S3Objects:
         self._root = prefix + "/" if prefix else ""
 
     def put(self, key: str, data: bytes | memoryview, *, sha256: str) -> str:
-        body = (
-            data if isinstance(data, bytes) else bytes(data)
-        )  # boto3 sends bytes whole, anything else in small pieces
+        body = data if isinstance(data, bytes) else bytes(data)  # boto3 knows how to send them again; not a view
         checksum = _base64(sha256)
         try:
             answer = self._call("put_object", key, Body=body, ChecksumSHA256=checksum, IfNoneMatch="*", writes=True)

@@ -564,8 +564,8 @@ def test_a_listing_shows_what_is_missing_or_was_changed_in_the_bucket(world):
 
 
 def test_what_looking_and_publishing_many_costs(world, monkeypatch):
-    for home in (documents, publishing, sweeping):
-        monkeypatch.setattr(home, "BATCH", 50)
+    for home, name in ((documents, "BATCH"), (sweeping, "BATCH"), (publishing, "GROUP")):
+        monkeypatch.setattr(home, name, 50)
     blobs = world.process()
     datas = [os.urandom(100) for _ in range(60)]
     world.counted()

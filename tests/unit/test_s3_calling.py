@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 from botocore import exceptions as vendor
+from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ClientError
+from urllib3 import HTTPResponse
 
 from dreamlake.errors import (
     AccessDenied,
@@ -24,7 +26,7 @@ from dreamlake.errors import (
 )
 from dreamlake.services.objects import MAX_PARTS, Part
 from dreamlake.services.s3 import COPY_PART_BYTES, FILE_PART_BYTES, S3Objects
-from dreamlake.services.s3_calling import MAX_BACKOFF_S, MIN_TRIES, Caller, S3Settings
+from dreamlake.services.s3_calling import AT_ONCE_BYTES, MAX_BACKOFF_S, MIN_TRIES, Caller, S3Settings
 
 SECRET, TOKEN, ID = "wJalrXUtnFEMI-SECRET", "FQoGZX-TOKEN", "AKIA-ID"
 PLACE = S3Settings(
@@ -366,6 +368,28 @@ def test_the_client_is_configured_explicitly():
     with pytest.raises(InvalidInput, match="cannot be used") as caught:
         Caller(S3Settings("b", profile="nobody-has-this-profile", secret_access_key=SECRET)).client()
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("size, asks", [(0, False), (AT_ONCE_BYTES, False), (AT_ONCE_BYTES + 1, True)])
+def test_only_a_large_body_waits_for_the_stores_leave(size, asks):
+    """boto3 asks before every body: if it no longer does, this says so, and what takes it back may go."""
+    caller, sent = Caller(PLACE), []
+
+    def reply(request: Any, **_: Any) -> AWSResponse:
+        sent.append(request)
+        return AWSResponse(request.url, 200, {"ETag": '"e"'}, HTTPResponse(io.BytesIO(), preload_content=False))
+
+    caller.client().meta.events.register("before-send.s3", reply)
+    objects = S3Objects(PLACE, caller=caller)
+    body = bytes(size)
+    objects.put("k", body, sha256=hashlib.sha256(body).hexdigest())
+    objects.put_part("k", "u", 1, body, sha256=hashlib.sha256(body).hexdigest())
+    assert [request.method for request in sent] == ["PUT", "PUT"]
+    assert [request.headers.get("Expect") is not None for request in sent] == [asks, asks]
+    checksum = _base64(hashlib.sha256(body).hexdigest())
+    for request in sent:
+        assert request.headers["x-amz-checksum-sha256"] in (checksum, checksum.encode())
+        assert b"x-amz-checksum-sha256" in request.headers["Authorization"]  # signed, too
 
 
 def _base64(sha256: str) -> str:
