@@ -110,9 +110,10 @@ class Sender:
             data = read_up_to(stream, item.size + 1)
         if len(data) != item.size:
             raise item.changed()
+        digest = sha256(data)
         if item.digest is not None:
-            item.check(sha256(data[item.skip :]))
-        return self._objects.put(doc["_id"], data, sha256=sha256(data))
+            item.check(sha256(memoryview(data)[item.skip :]) if item.skip else digest)
+        return self._objects.put(doc["_id"], data, sha256=digest)
 
     def in_parts(self, doc: Doc, item: Item) -> str:
         """Like ``whole``. Raises also ``Fenced``; when it raises, what was sent may be used by a later try."""

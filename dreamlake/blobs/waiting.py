@@ -181,5 +181,5 @@ class Prefixed(io.RawIOBase):
         super().close()
 
 
-def sha256(data: bytes) -> str:
+def sha256(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()

@@ -207,5 +207,5 @@ def _at_once(params: dict[str, Any], **_: Any) -> None:
     pays only where a refusal spares much sending.
     """
     body = params.get("body")
-    if isinstance(body, io.BytesIO) and body.getbuffer().nbytes <= AT_ONCE_BYTES:
+    if isinstance(body, io.BytesIO) and len(body.getvalue()) <= AT_ONCE_BYTES:  # which copies nothing; getbuffer does
         params["headers"].pop("Expect", None)

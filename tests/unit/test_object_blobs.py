@@ -286,18 +286,20 @@ def test_a_database_that_loses_every_reply_is_given_up(world):
 
 
 @pytest.mark.parametrize("size", [10, 2048, 2049, 5000, 10 * 1024])
-def test_a_file_is_sent_from_where_it_lies(world, small_parts, tmp_path, size):
+@pytest.mark.parametrize("head", [b"", b"head"])
+def test_a_file_is_sent_from_where_it_lies(world, small_parts, tmp_path, size, head):
     data = os.urandom(size)
     (tmp_path / "source").write_bytes(data)
     blobs = world.process()
-    item, staged = blobs.stage_file(str(tmp_path / "source"), b"head", size, digest(data))
+    item, staged = blobs.stage_file(str(tmp_path / "source"), head, size, digest(data))
     assert blobs.publish(digest(data), staged)
     with blobs.open(digest(data)) as stream:
-        assert stream.read() == b"head" + data
+        assert stream.read() == head + data
     item.discard()
     assert (tmp_path / "source").exists()
     assert not (tmp_path / "me").exists()  # nothing was written to scratch
-    assert world.objects.calls["put_part"] == (-(-(size + 4) // 1024) if size + 4 > 2048 else 0)
+    sent = size + len(head)
+    assert world.objects.calls["put_part"] == (-(-sent // 1024) if sent > 2048 else 0)
 
 
 @pytest.mark.parametrize("size", [100, 5000])

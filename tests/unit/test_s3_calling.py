@@ -388,6 +388,7 @@ def test_only_a_large_body_waits_for_the_stores_leave(size, asks):
     assert [request.headers.get("Expect") is not None for request in sent] == [asks, asks]
     checksum = _base64(hashlib.sha256(body).hexdigest())
     for request in sent:
+        assert request.body.getvalue() is body  # and not a copy: many parts are sent at a time
         assert request.headers["x-amz-checksum-sha256"] in (checksum, checksum.encode())
         assert b"x-amz-checksum-sha256" in request.headers["Authorization"]  # signed, too
 
