@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, overload
 
 from dreamlake import values
+from dreamlake.bulk import paused_gc
 from dreamlake.catalog.fold import Fold
 from dreamlake.content import reading
 from dreamlake.content.staging import check_source
@@ -436,15 +437,10 @@ class Files(Savers):
         self._guard(False)
         if match not in ("any", "all"):
             raise InvalidInput(f"match={match!r}; use 'any' or 'all'")
-        found: Iterable[VersionRow] = self._view().live_rows()
-        if path is not None and (prefix := below(folder_path(path))) != "/":
-            found = (row for row in found if row[_KEY].startswith(prefix))
-        if wanted := frozenset(check_tags(tags)):
-            if match == "any":
-                found = (row for row in found if not wanted.isdisjoint(row[_TAGS]))
-            else:
-                found = (row for row in found if wanted.issubset(row[_TAGS]))
-        return records(found, self._session, self._store)
+        view, wanted = self._view(), frozenset(check_tags(tags))
+        prefix = "/" if path is None else below(folder_path(path))
+        with paused_gc():  # once for rows and records
+            return records(_chosen(view.live_rows(), prefix, wanted, match == "any"), self._session, self._store)
 
     def find(
         self,
@@ -626,6 +622,17 @@ class Files(Savers):
     ) -> Record | builtins.list[Record]:
         found = records(made, session, self._store)
         return found[0] if single else found
+
+
+def _chosen(rows: Iterable[VersionRow], prefix: str, tags: frozenset[str], any_tag: bool) -> Iterable[VersionRow]:
+    """The rows below a folder that have one of these tags, or all of them."""
+    if prefix != "/":
+        rows = (row for row in rows if row[_KEY].startswith(prefix))
+    if not tags:
+        return rows
+    if any_tag:
+        return (row for row in rows if not tags.isdisjoint(row[_TAGS]))
+    return (row for row in rows if tags.issubset(row[_TAGS]))
 
 
 def _deleted(version: Version) -> Record:

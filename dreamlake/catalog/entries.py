@@ -147,7 +147,8 @@ def _check_places(places: Iterable[str]) -> None:
     if len(taken) != len(found):
         twice = next(key for key in taken if found.count(key) > 1)
         raise Conflict(f"two files of one upload have the path {twice}", path=twice)
-    folders = {folder for key in found for folder in ancestors(key)}
+    parents = {key.rpartition("/")[0] for key in found} - {""}
+    folders = parents.union(*map(ancestors, parents))
     if not folders.isdisjoint(taken):
         folder = min(folders & taken)
         raise Conflict(f"{folder} is a file and a folder in one upload", path=folder)

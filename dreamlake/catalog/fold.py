@@ -240,11 +240,14 @@ class Fold:
     def refusal(self, entries: Iterable[Entry]) -> LakeError | None:
         """Why a record of these entries would be refused now, or None."""
         found = list(entries)
+        free: set[str] = set()  # the state stays as it is meanwhile: a folder that many puts share is asked once
         try:
             for entry in found:
                 self._check_session(entry["op"])
                 check = _CHECK.get(entry["op"])
-                if check is not None:
+                if check is Fold._check_put:
+                    self._check_place(entry["path"], free)
+                elif check is not None:
                     check(self, entry)
             if len(found) > 1:
                 check_independent(self, found)
@@ -279,12 +282,18 @@ class Fold:
 
     # put ----------------------------------------------------------------------------------------------------------
 
-    def _check_place(self, key: str) -> None:
+    def _check_place(self, key: str, free: set[str] | None = None) -> None:
+        """``free``: folders above which, and at which, no file was found; found ones are added."""
         if self.is_folder(key):
             raise Conflict(f"{key} is a folder in session {self.session}; a file cannot take its place", path=key)
+        parent = key.rpartition("/")[0]
+        if free is not None and parent in free:
+            return
         for folder in ancestors(key):
             if self.current_at(folder) is not None:
                 raise Conflict(f"{folder} is a file in session {self.session}; {key} cannot lie inside it", path=key)
+        if free is not None:
+            free.add(parent)
 
     def _check_put(self, entry: Entry) -> None:
         self._check_place(entry["path"])

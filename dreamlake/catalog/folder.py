@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from dreamlake import values
+from dreamlake.bulk import paused_gc
 from dreamlake.catalog import Claim, Committed, Pending
 from dreamlake.catalog import record as records
 from dreamlake.catalog.checkpoint import Checkpoint, dump, numbers
@@ -292,7 +293,8 @@ class FolderCatalog:
 
     def _read(self, session: SessionKey, number: int) -> Record:
         path = self._path(session, number)
-        record = records.decode(self._fs.read(path), path)
+        with paused_gc():
+            record = records.decode(self._fs.read(path), path)
         if record.session != session:
             raise Corrupt(f"{path}: a record of session {record.session}, not of {session}", path=path)
         return record
@@ -388,7 +390,8 @@ class FolderCatalog:
                     tail.listed = True
                     break
                 continue
-            outcomes = fold.apply(fold.n + 1, record)
+            with paused_gc():
+                outcomes = fold.apply(fold.n + 1, record)
             if record.token in self._awaited:
                 self._outcomes[record.token] = outcomes
             tail.cost += RECORD_COST + len(record.entries)
@@ -419,7 +422,8 @@ class FolderCatalog:
             if self.CHECKPOINT_BARRIER:  # else a power cut could take back records that the checkpoint has
                 self._sync_log(session, tail)
             self._fs.make_dir(folder)
-            self._fs.write(scratch, dump(fold))
+            with paused_gc():
+                self._fs.write(scratch, dump(fold))
             self._fs.fsync(scratch)  # a torn checkpoint must not be mistaken for a whole one
             self._fs.rename(scratch, target)
         except (OSError, ValueError, sqlite3.Error):

@@ -32,7 +32,10 @@ class SourceStat(tuple[int, int, int, int]):
 
     @classmethod
     def of(cls, fd_or_path: int | str) -> SourceStat:
-        s = os.stat(fd_or_path)
+        return cls.taken(os.stat(fd_or_path))
+
+    @classmethod
+    def taken(cls, s: os.stat_result) -> SourceStat:
         return cls((s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino))
 
 
@@ -101,16 +104,22 @@ def open_source(path: str) -> int:
 
     Raises what ``check_source`` raises.
     """
+    return _opened(path)[0]
+
+
+def _opened(path: str) -> tuple[int, SourceStat]:
+    """The same, with the facts of the file at that moment."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         raise NotFound(f"no such file: {path}", path=path) from None
     try:
-        _check_kind(os.fstat(fd), path)
+        facts = os.fstat(fd)
+        _check_kind(facts, path)
     except BaseException:
         os.close(fd)
         raise
-    return fd
+    return fd, SourceStat.taken(facts)
 
 
 def _check_kind(facts: os.stat_result, path: str) -> None:
@@ -158,9 +167,8 @@ def take(
         check_size(len(data), limit, shown)
         return _small(data, source if isinstance(source, bytes) else data, blobs, known, None, progress)
     if isinstance(source, str):
-        fd = open_source(source)
+        fd, before = _opened(source)
         try:
-            before = SourceStat.of(fd)
             check_size(before[0], limit, shown)
             if before[0] <= SMALL_BYTES:
                 data = _read_small(fd, before[0])

@@ -19,6 +19,7 @@ from dreamlake.operations.context import Store, check_encoding
 from dreamlake.operations.statcache import StatCache, began, settled
 from dreamlake.operations.taking import Taker
 from dreamlake.operations.upload import Attributes, put_entry
+from dreamlake.ports import iso
 from dreamlake.threads import ThreadPoolExecutor
 from dreamlake.values import encode
 
@@ -145,7 +146,8 @@ def upload_folder(
         secure(store, [plains[i] for i in changed])
         made: list[Version | None] = []
         if changed or also:
-            entries = [*(put_entry(store, keys[i], plains[i], attributes) for i in changed), *also]
+            at = iso(store.ports.now())  # one moment: as of no time is there half of the folder
+            entries = [*(put_entry(store, keys[i], plains[i], attributes, at=at) for i in changed), *also]
             made = commit(store, session, entries, [plains[i] for i in changed], shown=lambda p: str(p.source))
         for i, version in zip(changed, made, strict=False):
             current[i] = version

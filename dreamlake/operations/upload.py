@@ -24,8 +24,8 @@ class Attributes:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-def put_entry(store: Store, key: str, plain: Plain, attributes: Attributes) -> dict[str, Any]:
-    """The record entry that makes this content the newest version at ``key``."""
+def put_entry(store: Store, key: str, plain: Plain, attributes: Attributes, *, at: str | None = None) -> dict[str, Any]:
+    """The record entry that makes this content the newest version at ``key``; ``at`` is when, by default now."""
     return {
         "op": "put",
         "id": store.ports.new_id(),
@@ -36,7 +36,7 @@ def put_entry(store: Store, key: str, plain: Plain, attributes: Attributes) -> d
         "description": attributes.description,
         "tags": attributes.tags,
         "metadata": attributes.metadata,
-        "at": iso(store.ports.now()),
+        "at": at or iso(store.ports.now()),
     }
 
 

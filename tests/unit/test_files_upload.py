@@ -883,6 +883,13 @@ def records(root):
     return sum(1 for _ in (root / ".dreamlake/sessions").rglob("log/*/*.json"))
 
 
+def test_the_files_of_a_folder_are_of_one_moment(files, plots):
+    """So that no view as of a time shows a part of what became visible at once."""
+    made = files.upload(str(plots), path="/plots")["files"]
+    assert len(made) > 1
+    assert len({record["uploadedAt"] for record in made}) == 1
+
+
 def test_folder_in_one_record(files, root, plots):
     before = records(root)
     result = files.upload(plots, path="/out", tags=["t"], metadata={"run": 1}, description="all")
