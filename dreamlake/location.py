@@ -22,7 +22,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from dreamlake import config
 from dreamlake.errors import InvalidInput, InvalidType
@@ -167,6 +166,8 @@ def _of_url(url: str, namespace: str | None) -> RemoteAddress:
     if not url.startswith("s3://"):
         scheme = url.partition("://")[0]
         raise InvalidInput(f"remote: {scheme}:// is not known; use mongodb://, mongodb+srv:// or s3://")
+    from urllib.parse import parse_qsl, unquote, urlsplit  # only remote lakes have URLs
+
     head, _, query = url.partition("?")
     pairs = dict(parse_qsl(query, keep_blank_values=True))
     unknown = sorted(set(pairs) - set(_QUERY))
@@ -231,6 +232,8 @@ def _with_user(url: Any, given: Mapping[str, Any], where: str) -> Any:
     scheme, mark, rest = url.partition("://")
     if "@" in rest.split("?")[0]:
         raise InvalidInput(f"{where}: the MongoDB URL already names a user; leave out mongodb_user_env")
+    from urllib.parse import quote
+
     return f"{scheme}{mark}{quote(user, safe='')}:{quote(password, safe='')}@{rest}"
 
 
@@ -246,6 +249,8 @@ def _bucket(given: Mapping[str, Any], where: str) -> S3Settings:
         raise InvalidInput(f"{where}: prefix {prefix[:80]!r} has an empty part, or '.' or '..'")
     endpoint = texts.get("endpoint")
     if endpoint is not None:
+        from urllib.parse import urlsplit
+
         parts = urlsplit(endpoint)
         if parts.scheme not in ("http", "https") or not parts.hostname or "@" in endpoint or parts.query:
             raise InvalidInput(f"{where}: endpoint must be a plain URL such as https://s3.example.org:9000")

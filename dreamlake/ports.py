@@ -15,8 +15,6 @@ import errno
 import hashlib
 import os
 import re
-import secrets
-import socket
 import sys
 import threading
 import time
@@ -404,7 +402,7 @@ def _utc_now() -> datetime:  # functions, not lambdas: ports travel to the proce
 
 
 def _random_id() -> str:
-    return secrets.token_hex(16)
+    return os.urandom(16).hex()
 
 
 def _owner() -> Owner:
@@ -530,7 +528,7 @@ def _this_process(pid: int) -> Owner:
             boot = f.read().strip()
     except OSError:
         boot = "unknown"
-    return Owner(socket.gethostname(), boot, pid, _process_start(pid))
+    return Owner(os.uname().nodename, boot, pid, _process_start(pid))
 
 
 def _process_start(pid: int) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
@@ -83,6 +82,8 @@ class Savers:
         import torch
 
         self._may_save(filename)
+        import tempfile
+
         with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as buffer:
             torch.save(value, buffer)
             buffer.seek(0)
@@ -122,6 +123,8 @@ class Savers:
                 raise InvalidType(
                     f"save_numpy cannot save object arrays ({name or filename!r}): they would need pickle"
                 )
+        import tempfile
+
         with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as buffer:
             if isinstance(value, Mapping):
                 # not np.savez: it takes the names as keywords and trips over "file"

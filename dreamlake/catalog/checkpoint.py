@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import itertools
 import os
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
-from urllib.parse import quote
 
 from dreamlake import values
 from dreamlake.bulk import paused_gc
@@ -24,6 +22,7 @@ from dreamlake.ports import NO_FORK
 
 FORMAT = 1
 _PAGE = 10_000  # files a page of the listing
+_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~/")  # as they are in a URI
 _BATCH = 2_000  # rows handed to SQLite at once
 _SHARABLE = frozenset(range(len(Version._fields))) - {Version._fields.index("tags"), Version._fields.index("metadata")}
 _FILE_ID = Version._fields.index("file_id")
@@ -61,6 +60,8 @@ def dump(fold: Fold) -> bytes:
         with _Writer(":memory:") as db:
             _build(db, fold)
             return db.serialized()
+    import tempfile
+
     handle, path = tempfile.mkstemp(suffix=".sqlite")
     os.close(handle)
     try:
@@ -156,7 +157,7 @@ class Checkpoint:
         self._path = path or "a checkpoint"
         try:
             if path is not None:
-                uri = f"file:{quote(os.fsencode(path))}?mode=ro&immutable=1"
+                uri = f"file:{_escaped(os.fsencode(path))}?mode=ro&immutable=1"
                 self._db = sqlite3.connect(uri, uri=True, check_same_thread=False)
             else:
                 self._db = sqlite3.connect(":memory:", check_same_thread=False)
@@ -282,6 +283,11 @@ class Checkpoint:
         for file_id, group in itertools.groupby(_versions(rows), key=lambda v: v.file_id):
             versions = list(group)
             yield FileState(file_id, versions[0].key, versions, aliases.get(file_id, {}), owns[file_id])
+
+
+def _escaped(path: bytes) -> str:
+    """A path as part of a URI. (``urllib.parse`` takes longer to import than most checkpoints to open.)"""
+    return "".join(chr(byte) if chr(byte) in _PLAIN else f"%{byte:02X}" for byte in path)
 
 
 def _columns(rows: list[VersionRow]) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
+import tempfile
 import threading
 
 import pytest
@@ -155,7 +156,7 @@ def test_a_checkpoint_still_reads_after_its_file_was_removed(tmp_path, large):
 def test_without_serialize_the_bytes_come_from_a_temporary_file(monkeypatch, tmp_path):
     """Python 3.10."""
     monkeypatch.setattr(sqlite3, "Connection", object)
-    monkeypatch.setattr(module.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     log = Log([put("/a", "a1")], [put("/a", "a2")])
     data = dump(log.fold)
     assert list(tmp_path.iterdir()) == []
