@@ -36,7 +36,7 @@ from dreamlake.model import (
     path_text,
     split_key,
 )
-from dreamlake.operations import folders, lineage, retention, tensor_access, tree, upload
+from dreamlake.operations import folders, lineage, tree, upload
 from dreamlake.operations.context import Store
 from dreamlake.operations.download import download as download_version
 from dreamlake.operations.upload import Attributes
@@ -187,6 +187,8 @@ class Files(Savers):
         store_it = partial(self._upload_file, key, attributes, encoding, keep)
         if wait:
             return store_it(source, size)
+        from dreamlake.operations import retention
+
         retention.parse(keep, path=literal(key))  # bad input is an error of the call, not of the future
         return self.in_background(key, source, lambda taken: store_it(taken, 0))
 
@@ -261,6 +263,8 @@ class Files(Savers):
         store_it = partial(self._store_folder, local, folder, attributes, found, encoding, keep, pattern)
         if wait:
             return store_it(total)
+        from dreamlake.operations import retention
+
         retention.parse(keep, path=pattern)
         return self._queue().submit(local, lambda: store_it(0), size_bytes=total, files=len(found))
 
@@ -296,6 +300,8 @@ class Files(Savers):
         if keep is None:
             return []
         view = self._view()
+        from dreamlake.operations import retention
+
         rules = retention.merge(retention.rules_of(view), retention.parse(keep, path=pattern))
         entry = retention.rules_entry(view, rules, iso(self._store.ports.now()))
         return [entry] if entry is not None else []
@@ -314,6 +320,8 @@ class Files(Savers):
 
         Returns the rules of the session. Raises ``ValueError`` or ``TypeError`` with an example of what is meant.
         """
+        from dreamlake.operations import retention
+
         if rules is None and not rule:
             self._guard(False)
             return [made.record() for made in retention.get_rules(self._store, self._session)]
@@ -535,6 +543,8 @@ class Files(Savers):
         no NumPy type (quantized, compressed) are left out. Raises ``ValueError`` for a file that is no container.
         """
         self._guard(False)
+        from dreamlake.operations import tensor_access
+
         with tensor_access.open_version(self._store, self._resolve(file)) as found:
             return [tensor_access.described(tensor) for tensor in found.tensors]
 
@@ -555,6 +565,8 @@ class Files(Savers):
         if name is not None and not isinstance(name, str):
             raise InvalidType(f"the name of a tensor is text, not {type(name).__name__}")
         version = self._resolve(file)
+        from dreamlake.operations import tensor_access
+
         with tensor_access.open_version(self._store, version) as found:
             return found.array(found.find(name, version.key))
 

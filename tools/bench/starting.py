@@ -27,7 +27,7 @@ def _start(room: Room, name: str, work: str, words: list[str], extra_s: float) -
     def python(*arguments: str) -> Sample:
         return command([sys.executable, *arguments], cwd=ROOT)
 
-    python(*words)  # the first start compiles the modules
+    python("-m", "compileall", "-q", "dreamlake")  # as installing does; a first start may be told not to keep it
     sides: dict[str, Side] = {"python -c pass": partial(python, "-c", "pass"), SUBJECT: partial(python, *words)}
     return room.alternate(result, sides, runs=4 * room.runs)
 
