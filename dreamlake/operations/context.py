@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dreamlake.blobs import Blobs
 from dreamlake.catalog import Catalog
@@ -11,8 +11,10 @@ from dreamlake.content.recent import RecentParts
 from dreamlake.errors import InvalidInput
 from dreamlake.model import DEFAULT_MAX_FILE_BYTES, SessionKey, session_key
 from dreamlake.ports import Ports
-from dreamlake.services.docs import Docs
-from dreamlake.services.objects import Objects
+
+if TYPE_CHECKING:
+    from dreamlake.services.docs import Docs
+    from dreamlake.services.objects import Objects
 
 ENCODINGS = ("auto", "raw", "coded")
 DEFAULT_ENCODING = "auto"
