@@ -17,6 +17,7 @@ from typing import BinaryIO
 from dreamlake.blobs import Blobs, Copy
 from dreamlake.content import codecs, frame, recipe
 from dreamlake.content.buffers import Buffers, Fresh, new_buffer
+from dreamlake.content.recent import RecentParts
 from dreamlake.content.recipe import GLUE, Recipe
 from dreamlake.errors import Corrupt, NotFound
 from dreamlake.rawio import read_up_to
@@ -111,12 +112,17 @@ def is_missing(blobs: Blobs, digest: str) -> bool:
 
 
 class Assembled:
-    """One content read through its recipe. Any thread may call any method."""
+    """One content read through its recipe. Any thread may call any method.
 
-    def __init__(self, blobs: Blobs, digest: str, size: int) -> None:
+    Args:
+        recent: parts of what was read before, for reading several versions one after the other.
+    """
+
+    def __init__(self, blobs: Blobs, digest: str, size: int, recent: RecentParts | None = None) -> None:
         self.recipe = read_recipe(blobs, digest, size)
         self._blobs = blobs
-        self._buffers = Buffers()
+        self._recent = recent
+        self._buffers = recent.buffers if recent is not None else Buffers()
         self._cache: OrderedDict[int, bytes | memoryview] = OrderedDict()
         self._held = 0
         self._lock = threading.Lock()
@@ -175,7 +181,14 @@ class Assembled:
 
     def _decode(self, number: int) -> bytes | memoryview:
         wanted = self.recipe.parts[number]
-        return codecs.read_part(wanted.key, wanted.size, self._fetch, self._copies, self._buffers.fresh)
+        if self._recent is None:
+            return codecs.read_part(wanted.key, wanted.size, self._fetch, self._copies, self._buffers.fresh)
+        found = codecs.read_base(
+            wanted.key, wanted.size, self._fetch, self._copies, self._buffers.fresh,
+            before=False, remembered=self._recent.take,
+        )  # fmt: skip
+        self._recent.put(found)
+        return found.plain
 
     def _copies(self, key: str) -> Iterator[bytes]:
         return stored_copies(self._blobs, key)

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dreamlake.content import kernels, streams
 from dreamlake.content.buffers import Fresh, new_buffer
-from dreamlake.content.kernels import SUB
+from dreamlake.content.kernels import RUN, SUB
 from dreamlake.errors import Corrupt
 
 if TYPE_CHECKING:
@@ -55,10 +55,10 @@ class Past(NamedTuple):
     base: Words
     before: Words | None
 
-    def run(self, start: int) -> Past:
-        """The run of SUB words from ``start`` on."""
-        before = None if self.before is None else self.before[start : start + SUB]
-        return Past(self.base[start : start + SUB], before)
+    def run(self, start: int, length: int = SUB) -> Past:
+        """``length`` words from ``start`` on."""
+        before = None if self.before is None else self.before[start : start + length]
+        return Past(self.base[start : start + length], before)
 
 
 class Way(NamedTuple):
@@ -108,7 +108,7 @@ def encode_block(
     elif not way.mode & ORDERED:
         groups = 1
         body.append(b"\xff")
-        runs = (_forward(words[s : s + SUB], past and past.run(s), way) for s in range(0, len(words), SUB))
+        runs = (_forward(words[s : s + RUN], past and past.run(s, RUN), way) for s in range(0, len(words), RUN))
         for plane in planes_of(runs, len(words), words.dtype, fresh):
             streams.pack(plane, body)
     else:
@@ -122,8 +122,10 @@ def encode_block(
     out.extend(body)
 
 
-def decode_block(view: memoryview, at: int, past: Past | None, out: Words) -> int:
+def decode_block(view: memoryview, at: int, past: Past | None, out: Words, fresh: Fresh = new_buffer) -> int:
     """Decode the block that begins at ``view[at]`` into ``out`` (all of it); returns where it ends.
+
+    ``out`` may be the words of ``past.base`` or ``past.before``: each is read before it is written.
 
     Raises ``Corrupt`` for anything that does not fit exactly, also when it needs a base and there is none.
     """
@@ -139,18 +141,22 @@ def decode_block(view: memoryview, at: int, past: Past | None, out: Words) -> in
         raise Corrupt("a coded block is longer than what holds it")
     inner, at = view[:end], at + _HEAD.size
     if mode == VERBATIM:
-        data, at = streams.unpack(inner, at, out.nbytes)
+        data, at = streams.unpack(inner, at, out.nbytes, fresh=fresh)
         out.view(np.uint8)[:] = data
     elif not mode & ORDERED:
         if inner[at : at + 1].tobytes() != b"\xff":
             raise Corrupt("a coded block without its group")
-        planes, at = _unpack_planes(inner, at + 1, len(out), out.dtype.itemsize)
-        for start in range(0, len(out), SUB):
-            run = kernels.join(planes, start, min(start + SUB, len(out)), out.dtype)
-            _back(run, past and past.run(start), way, out[start : start + SUB])
+        planes, at = _unpack_planes(inner, at + 1, len(out), out.dtype.itemsize, fresh)
+        for start in range(0, len(out), RUN):
+            target = out[start : start + RUN]
+            if way.transform >= DIFFERENCE:
+                assert past is not None
+                kernels.unfold_planes(planes, start, _expected(past.run(start, RUN), way), target)
+            else:
+                _back(kernels.join(planes, start, start + len(target), out.dtype), None, way, target)
     else:
         assert past is not None
-        at = _decode_ordered(inner, at, past, (way, groups), out)
+        at = _decode_ordered(inner, at, past, (way, groups), out, fresh)
     if at != end:
         raise Corrupt("a coded block with bytes left over")
     return end
@@ -238,7 +244,7 @@ def _span(runs: list[tuple[int, int, int]], first: int, last: int) -> tuple[int,
     return (within[0][0], within[-1][1]) if within else (0, 0)
 
 
-def _decode_ordered(inner: memoryview, at: int, past: Past, head: tuple[Way, int], out: Words) -> int:
+def _decode_ordered(inner: memoryview, at: int, past: Past, head: tuple[Way, int], out: Words, fresh: Fresh) -> int:
     import numpy as np
 
     way, groups = head
@@ -252,7 +258,8 @@ def _decode_ordered(inner: memoryview, at: int, past: Past, head: tuple[Way, int
             raise Corrupt("an ordered block is cut off")
         last = inner[at]
         spans = [_span(runs, first, last) for _, runs in orders]
-        planes, at = _unpack_planes(inner, at + 1, sum(high - low for low, high in spans), out.dtype.itemsize)
+        count = sum(high - low for low, high in spans)
+        planes, at = _unpack_planes(inner, at + 1, count, out.dtype.itemsize, fresh)
         taken = 0
         for i, (low, high) in enumerate(spans):
             size = high - low
@@ -270,9 +277,9 @@ def _decode_ordered(inner: memoryview, at: int, past: Past, head: tuple[Way, int
     return at
 
 
-def _unpack_planes(inner: memoryview, at: int, count: int, width: int) -> tuple[list[Bytes], int]:
+def _unpack_planes(inner: memoryview, at: int, count: int, width: int, fresh: Fresh) -> tuple[list[Bytes], int]:
     planes = []
     for _ in range(width):
-        plane, at = streams.unpack(inner, at, count)
+        plane, at = streams.unpack(inner, at, count, fresh=fresh)
         planes.append(plane)
     return planes, at

@@ -17,11 +17,14 @@ from dreamlake.content.parts import (
     Base,
     Encoded,
     Known,
+    Link,
     Reference,
     base_of,
+    decode_links,
     decode_part,
     encode_part,
     guess_width,
+    link_of,
     part_key,
 )
 from dreamlake.errors import Corrupt, NotFound
@@ -51,8 +54,15 @@ Fetch = Callable[[str], "bytes | memoryview"]
 Others = Callable[[str], "Iterable[bytes | memoryview]"]
 
 
+Remembered = Callable[[str], "Base | None"]
+
+
 def _no_others(key: str) -> Iterable[bytes]:
     return ()
+
+
+def _nothing(key: str) -> None:
+    return None
 
 
 def read_part(
@@ -73,7 +83,7 @@ def read_part(
     Raises:
         Corrupt: damaged anywhere along the chain, or a chain deeper than MAX_DEPTH. Errors of ``fetch`` pass through.
     """
-    return _read(key, size, fetch, others, fresh, before=False).plain
+    return read_base(key, size, fetch, others, fresh, before=False).plain
 
 
 def read_base(
@@ -84,20 +94,48 @@ def read_base(
     fresh: Fresh = new_buffer,
     *,
     before: bool = True,
+    remembered: Remembered = _nothing,
 ) -> Base:
-    """Like ``read_part``, with all that ``encode_part`` can use of an earlier version; without ``before``, of one."""
-    return _read(key, size, fetch, others, fresh, before=before)
+    """Like ``read_part``, with all that ``encode_part`` can use of an earlier version; without ``before``, of one.
 
-
-def _read(key: str, size: int, fetch: Fetch, others: Others, fresh: Fresh, *, before: bool) -> Base:
+    Args:
+        remembered: key -> a part that is in memory already, or None; not asked with ``before``.
+    """
     with contextlib.suppress(Corrupt, NotFound):
-        found = _Chain(fetch, others, fresh, careful=False).read(key, size, MAX_DEPTH)
-        if not before:
-            found = found._replace(before=None)
+        if before:
+            found = _Chain(fetch, others, fresh, careful=False).read(key, size, MAX_DEPTH)
+        else:
+            found = _read_straight(key, size, fetch, remembered, fresh)
         before_too = found.before is None or part_key(found.before.plain) == found.before.key
         if before_too and part_key(found.plain) == key:
             return found
     return _Chain(fetch, others, fresh, careful=True).read(key, size, MAX_DEPTH)  # which one is it?
+
+
+def _read_straight(key: str, size: int, fetch: Fetch, remembered: Remembered, fresh: Fresh) -> Base:
+    """A part without its history: as many links as there are in one go, from where something else begins."""
+    links: list[Link] = []
+    at = key
+    start: bytes | memoryview | None = None
+    while not links or links[-1].reference is not None:
+        known = remembered(at)
+        if known is not None and len(known.plain) == size:
+            if not links:
+                return known
+            start = known.plain
+            break
+        stored = fetch(at)
+        link = link_of(stored, size)
+        if link is None or len(links) == MAX_DEPTH or (links and links[0].width != link.width):
+            found = _Chain(fetch, _no_others, fresh, careful=False).decode(stored, at, size, MAX_DEPTH - len(links))
+            if not links:
+                return found._replace(before=None)
+            start = found.plain
+            break
+        links.append(link)
+        at = link.reference.key if link.reference is not None else at
+    depth = links[0].reference.depth if links[0].reference is not None else 0
+    return Base(key, decode_links(start, links[::-1], size, fresh), depth)
 
 
 def shallow_base(key: str, size: int, head: Callable[[str], bytes | memoryview]) -> tuple[str, int]:
@@ -141,7 +179,7 @@ class _Chain:
         if left < 0 or self._budget < 0:
             raise Corrupt(f"more than {MAX_DEPTH} differences on top of each other at {key}", path=key)
         try:
-            found = self._decode(self._fetch(key), key, size, left)
+            found = self.decode(self._fetch(key), key, size, left)
         except (Corrupt, NotFound):
             other = self._other(key, size, left) if self._careful else None
             if other is None:
@@ -156,10 +194,11 @@ class _Chain:
         """From another copy of the part, whose bases may be others."""
         for stored in self._others(key):
             with contextlib.suppress(Corrupt, NotFound):
-                return self._decode(stored, key, size, left)
+                return self.decode(stored, key, size, left)
         return None
 
-    def _decode(self, stored: bytes | memoryview, key: str, size: int, left: int) -> Base:
+    def decode(self, stored: bytes | memoryview, key: str, size: int, left: int) -> Base:
+        """A part from one of its stored forms, after all that this form needs."""
         bases: list[Base] = []
 
         def fetch_base(base_key: str, base_size: int) -> bytes | memoryview:

@@ -6,6 +6,7 @@ recipe over parts (``assembled``). A whole copy is preferred when there are both
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from dreamlake.blobs import Blobs, Proof
 from dreamlake.content import frame
 from dreamlake.content.assembled import Assembled, is_missing
 from dreamlake.content.pump import PIECE, Write, forward, pump
+from dreamlake.content.recent import RecentParts
 from dreamlake.errors import Corrupt, NotFound
 from dreamlake.rawio import Seekable, read_up_to
 
@@ -66,16 +68,27 @@ def read_all(blobs: Blobs, digest: str, size: int) -> bytes:
     return b"".join(pieces(blobs, digest, size))
 
 
-def copy_to(blobs: Blobs, digest: str, size: int, write: Write, progress: Callable[[int], None] | None = None) -> None:
+def copy_to(
+    blobs: Blobs,
+    digest: str,
+    size: int,
+    write: Write,
+    progress: Callable[[int], None] | None = None,
+    recent: RecentParts | None = None,
+) -> None:
     """Hand all plain bytes of a blob to ``write``, piece by piece; the memory of a piece is used again afterwards.
 
     Large content is hashed on a second thread meanwhile. When this raises, what was written must be dropped.
+
+    Args:
+        recent: shared by calls that read several contents, which then share the parts that they have in common.
 
     Raises ``Corrupt`` when the bytes do not match, ``NotFound`` when no copy exists.
     """
     whole = _whole(blobs, digest)
     if whole is None:
-        got, total = forward(Assembled(blobs, digest, size).stream(), write, progress)
+        with recent.alone() if recent is not None else contextlib.nullcontext():
+            got, total = forward(Assembled(blobs, digest, size, recent).stream(), write, progress)
         _check(got, digest, total, size)
         return
     with whole as raw:

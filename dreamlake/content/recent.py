@@ -1,8 +1,11 @@
-"""Plain parts of the last uploads, in memory: the next checkpoint is coded against them without decoding a chain."""
+"""Plain parts of the last checkpoints, in memory: the next one is coded or decoded against them, not a chain."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import contextlib
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Iterator
 
 from dreamlake.content.buffers import Buffers
 from dreamlake.content.codecs import Base
@@ -21,10 +24,31 @@ class RecentParts:
 
     def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
         self.buffers = Buffers()
+        self._queue: deque[threading.Event] = deque()
         self._limit, self._held = limit_bytes, 0
         self._turn = 0
         self._parts: OrderedDict[str, tuple[int, Base]] = OrderedDict()
         self._lock = NO_FORK
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """One file after the other, in the order in which they ask.
+
+        Each takes all cores, all together would take more memory, and the next finds here what it is a difference to.
+        """
+        turn = threading.Event()
+        with self._lock:
+            self._queue.append(turn)
+            self._queue[0].set()
+        try:
+            turn.wait()
+            self.begin()
+            yield
+        finally:
+            with self._lock:
+                self._queue.remove(turn)
+                if self._queue:
+                    self._queue[0].set()
 
     def begin(self) -> None:
         """A new file begins: what was put during the last one is for it."""

@@ -18,6 +18,7 @@ import threading
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
+from dreamlake.content.buffers import Fresh, new_buffer
 from dreamlake.errors import Corrupt
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _TRY_BELOW = 1 << 10  # so short that trying costs less than sampling
 _SAMPLE = 4096
 _RAW_ABOVE_BITS = 7.85  # an order-0 gain below 2 % does not pay for decoding
 _SPARSE_BELOW = 0.62  # share of bytes that are not zero
-_RUN = 1 << 16
+_RUN = 1 << 18  # bytes worked on at a time
 _MATCHES_FROM = 1 << 16  # streams from this length on are worth asking whether a match finder helps
 
 _local = threading.local()
@@ -68,7 +69,7 @@ def pack(data: Bytes, out: list[bytes | memoryview], nesting: int = 0) -> None:
         _emit(out, RAW, data.data)
 
 
-def unpack(view: memoryview, at: int, size: int, nesting: int = 0) -> tuple[Bytes, int]:
+def unpack(view: memoryview, at: int, size: int, nesting: int = 0, fresh: Fresh = new_buffer) -> tuple[Bytes, int]:
     """The ``size`` bytes of the stream that begins at ``view[at]``, and where it ends. Raises ``Corrupt``.
 
     The array may share memory with ``view`` and must not be written to.
@@ -93,7 +94,7 @@ def unpack(view: memoryview, at: int, size: int, nesting: int = 0) -> tuple[Byte
     if codec == ZSTD:
         return np.frombuffer(inflate(view[at:end], size), np.uint8), end
     if codec == SPARSE and nesting < MAX_NESTING:
-        return _unpack_sparse(view[at:end], size, nesting), end
+        return _unpack_sparse(view[at:end], size, nesting, fresh), end
     raise Corrupt(f"a stream of unknown codec {codec}")
 
 
@@ -167,7 +168,7 @@ def _pack_sparse(data: Bytes, out: list[bytes | memoryview], nesting: int) -> No
         _emit(out, RAW, data.data)
 
 
-def _unpack_sparse(view: memoryview, size: int, nesting: int) -> Bytes:
+def _unpack_sparse(view: memoryview, size: int, nesting: int, fresh: Fresh) -> Bytes:
     import numpy as np
 
     if len(view) < _COUNT.size:
@@ -175,17 +176,24 @@ def _unpack_sparse(view: memoryview, size: int, nesting: int) -> Bytes:
     (count,) = _COUNT.unpack_from(view, 0)
     if count > size:
         raise Corrupt("a sparse stream with more values than places")
-    bitmap, at = unpack(view, _COUNT.size, (size + 7) // 8, nesting + 1)
-    values, at = unpack(view, at, count, nesting + 1)
-    mask = np.unpackbits(bitmap, count=size).view(np.bool_)
-    if at != len(view) or np.count_nonzero(mask) != count:
-        raise Corrupt("a sparse stream whose parts do not fit together")
-    data = np.zeros(size, np.uint8)
+    bitmap, at = unpack(view, _COUNT.size, (size + 7) // 8, nesting + 1, fresh)
+    values, at = unpack(view, at, count, nesting + 1, fresh)
+    if at != len(view):
+        raise Corrupt("a sparse stream with bytes left over")
+    data = np.frombuffer(fresh(size), np.uint8)
     taken = 0
     for start in range(0, size, _RUN):
-        places = np.flatnonzero(mask[start : start + _RUN])
-        data[start : start + _RUN][places] = values[taken : taken + len(places)]
+        run = data[start : start + _RUN]
+        run.fill(0)
+        mask = np.unpackbits(bitmap[start // 8 : (start + _RUN) // 8], count=len(run))
+        places = np.flatnonzero(mask.view(np.bool_))  # as bytes it would take several times as long
+        found = values[taken : taken + len(places)]
+        if len(found) != len(places):
+            raise Corrupt("a sparse stream with fewer values than places for them")
+        run[places] = found
         taken += len(places)
+    if taken != count:
+        raise Corrupt("a sparse stream with more values than places for them")
     return data
 
 

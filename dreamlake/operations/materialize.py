@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 
 from dreamlake.catalog import Claim
 from dreamlake.errors import AccessDenied, InvalidInput
@@ -210,6 +211,7 @@ class _Run:
                 self.result.conflicts.append(Problem(*why, tree.session, job.key))
         tree.placed.save()
         first, late = twins_apart(jobs)
+        first.sort(key=attrgetter("seq"))
         self.batches += [(tree, batch) for batch in batches(first)]
         self.late += [(tree, batch) for batch in batches(late)]
 

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 from dreamlake.blobs import Blobs
 from dreamlake.content import frame, reading
+from dreamlake.content.chunking import MIN_FILE
+from dreamlake.content.recent import RecentParts
 from dreamlake.errors import Corrupt, NotFound, UnsupportedFormat
 from dreamlake.operations.context import Store
 from dreamlake.operations.placed import Mark, mark_of
@@ -31,7 +33,10 @@ _CANNOT_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOP
 
 
 class Job(NamedTuple):
-    """One file to place. ``expect``: what stands there now and may be replaced; None: the name must be free."""
+    """One file to place. ``expect``: what stands there now and may be replaced; None: the name must be free.
+
+    ``seq`` is the order of uploads: a checkpoint reads fastest after the one that it is a difference to.
+    """
 
     key: str
     path: str
@@ -39,6 +44,7 @@ class Job(NamedTuple):
     size: int
     stamp_ns: int | None
     expect: Stat | None
+    seq: int = 0
 
 
 class Outcome(NamedTuple):
@@ -53,7 +59,7 @@ class Outcome(NamedTuple):
 
 @dataclass
 class Placer:
-    """Places files below one root. Can be sent to another process (without ``progress`` and ``stop``).
+    """Places files below one root. Can be sent to another process (without ``progress``, ``stop`` and ``recent``).
 
     Attributes:
         opener: opens the store where it is sent to; without one, ``blobs`` itself is sent.
@@ -69,13 +75,15 @@ class Placer:
     can_clone: bool = True  # turned off by the first refusal: then auto copies without trying each time
     progress: Progress | None = field(default=None, repr=False)
     stop: threading.Event | None = field(default=None, repr=False)
+    recent: RecentParts = field(default_factory=RecentParts, repr=False)
 
     def __getstate__(self) -> dict[str, object]:
         blobs = self.blobs if self.opener is None else None
-        return {**self.__dict__, "progress": None, "stop": None, "blobs": blobs}
+        return {**self.__dict__, "progress": None, "stop": None, "recent": None, "blobs": blobs}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self.recent = RecentParts()
         if self.opener is not None:
             self.blobs = _opened(self.opener)
 
@@ -153,7 +161,8 @@ class Placer:
                 return "reflink" if self.link == "auto" else self.link
         writer = fs.create(scratch, early=False)
         try:
-            reading.copy_to(self.blobs, job.digest, job.size, self._stoppable(writer.write), self.progress)
+            write = self._stoppable(writer.write)
+            reading.copy_to(self.blobs, job.digest, job.size, write, self.progress, self.recent)
             if job.stamp_ns is not None:
                 writer.stamp(job.stamp_ns)
         finally:
@@ -243,11 +252,11 @@ class _Changed(Exception):
 
 
 def batches(jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    """Jobs in portions that are worth handing to another thread; a large file is one of its own."""
+    """Jobs in portions that are worth handing to another thread; a file that may be coded is one of its own."""
     batch: list[Job] = []
     size = 0
     for job in jobs:
-        if batch and (len(batch) >= BATCH_FILES or size + job.size > BATCH_BYTES):
+        if batch and (len(batch) >= BATCH_FILES or size + job.size > BATCH_BYTES or job.size >= MIN_FILE):
             yield batch
             batch, size = [], 0
         batch.append(job)

@@ -23,12 +23,13 @@ _PIECE = 1 << 20
 
 
 class Want(NamedTuple):
-    """A file that the tree should have. ``stamp_ns``: the time stamp it gets, its upload time."""
+    """A file that the tree should have. ``stamp_ns``: the time stamp it gets, its upload time; ``seq``: its order."""
 
     key: str
     digest: str
     size: int
     stamp_ns: int | None
+    seq: int = 0
 
 
 class Problem(NamedTuple):

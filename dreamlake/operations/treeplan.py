@@ -84,7 +84,7 @@ class _Planner:
     def run(self, versions: Sequence[Version], selects: Callable[[str], bool], extras: bool) -> None:
         doubtful: list[Facts] = []
         with paused_gc():
-            wants = {v.key: Want(v.key, v.digest, v.size_bytes, stamp_ns(v.uploaded_at)) for v in versions}
+            wants = {v.key: Want(v.key, v.digest, v.size_bytes, stamp_ns(v.uploaded_at), v.seq) for v in versions}
             self._find_obsolete(wants, selects)
             if self.options.delete:
                 self.folders.vanishing = {self.tree.base + key for key, _ in self.tree.obsolete}
@@ -163,7 +163,7 @@ class _Planner:
         return mark_of(facts.now, facts.want.digest, kind, self.options.link)
 
     def _add(self, why: State, want: Want, expect: Stat | None) -> None:
-        job = Job(want.key, self._path(want.key), want.digest, want.size, want.stamp_ns, expect)
+        job = Job(want.key, self._path(want.key), want.digest, want.size, want.stamp_ns, expect, want.seq)
         self.tree.jobs.append((why, job))
 
     def _conflict(self, key: str, code: str, reason: str) -> None:

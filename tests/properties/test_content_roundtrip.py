@@ -55,6 +55,25 @@ def test_parts_come_back(data: tuple[bytes, bytes, bytes | None], width: int, ef
 
 
 @QUICK
+@given(st.lists(versions(), min_size=1, max_size=4), width, st.integers(0, 2), st.booleans())
+def test_chains_come_back(
+    history: list[tuple[bytes, bytes, bytes | None]], width: int, effort: int, extrapolate: bool
+) -> None:
+    """Whatever stands below a version, it reads the same in one go and link by link."""
+    stored: dict[str, bytes] = {}
+    base = None
+    for plain in [plain for versions in history for plain in versions[1::-1]]:
+        coded = codecs.encode_part(plain, width, base, effort=effort)
+        key = codecs.part_key(plain)
+        stored.setdefault(key, bytes(coded.stored))
+        for before in (False, True):
+            found = codecs.read_base(key, len(plain), stored.__getitem__, before=before)
+            assert found.plain == plain
+        base = found if extrapolate else found._replace(before=None)
+        base = base if base.depth < codecs.MAX_DEPTH else None
+
+
+@QUICK
 @given(content)
 def test_streams_come_back(data: bytes) -> None:
     out: list[bytes] = []

@@ -12,7 +12,7 @@ import torch
 from safetensors.numpy import save
 
 from dreamlake import Session, open_lake
-from dreamlake.content import codecs, presence
+from dreamlake.content import assembled, codecs, presence
 from dreamlake.content.assembled import part_needs, read_recipe, recipe_key
 from dreamlake.errors import Corrupt, InvalidInput
 from dreamlake.model import session_key
@@ -206,6 +206,23 @@ def test_open_seeks_into_a_coded_file(session, monkeypatch):
         stream.seek(-5, io.SEEK_END)
         assert stream.read() == data[-5:]
     assert len(set(read)) <= len(read_recipe(session.files._store.blobs, record["checksum"]).parts)
+
+
+def test_materialize_decodes_each_version_once(session, root, tmp_path, monkeypatch):
+    """Six versions on top of each other: the next one begins where the last one is in memory."""
+    for step in range(6):
+        put(session, step)
+    session.files.upload(save(weights(5)), filename="best.safetensors", path="/best")  # the same parts once more
+    read = []
+    real = assembled.stored_part
+    monkeypatch.setattr(
+        assembled, "stored_part", lambda blobs, key, *options: read.append(key) or real(blobs, key, *options)
+    )
+    placed = open_lake(root).materialize(to=tmp_path / "tree", link="copy", workers=1)
+    assert placed.placed == 7
+    assert sorted(read) == sorted(name for name in blobs(root) if name.startswith("b3-"))
+    for step in range(6):
+        assert next(tmp_path.glob(f"tree/**/step_{step}.safetensors")).read_bytes() == save(weights(step))
 
 
 @pytest.mark.parametrize("victim", ["b3-", "rc-"])

@@ -6,6 +6,7 @@ of its own. Neither is importing what moves or codes large files: a program that
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +22,7 @@ NAME = "run"
 def _load() -> None:
     for library in ("numpy", "zstandard", "blake3"):
         import_module(library)
+    time.sleep(0.2)  # the threads of NumPy's BLAS spin on every core for a moment before they go to sleep
 
 
 def _session(request: dict[str, Any]) -> Session:

@@ -199,6 +199,86 @@ def test_a_deeper_chain_is_refused() -> None:
         codecs.read_part(codecs.part_key(plain), len(plain), stored.__getitem__)
 
 
+def straight(depth: int, width: int = 4, size: int = 0) -> tuple[dict[str, bytes], list[tuple[str, int]]]:
+    """Like ``chain``, as uploads make them: each version needs only the one before. ``size``: more bytes at the end."""
+    stored: dict[str, bytes] = {}
+    versions = []
+    words, base = weights(20_000, width), None
+    for i in range(depth + 1):
+        plain = words.tobytes() + bytes(range(size))
+        coded = codecs.encode_part(plain, width, base, effort=2 if i % 3 == 2 else 0)
+        base = Base(codecs.part_key(plain), plain, coded.depth)
+        stored[base.key] = bytes(coded.stored)
+        versions.append((base.key, len(plain)))
+        words = moved(words, 10 + i, 7)
+    return stored, versions
+
+
+@pytest.mark.parametrize(("width", "rest"), [(2, 1), (4, 0), (4, 3), (8, 5)])
+def test_a_straight_chain_is_decoded_without_the_versions_between(width: int, rest: int) -> None:
+    stored, versions = straight(codecs.MAX_DEPTH, width, rest)
+    for depth, (key, size) in enumerate(versions):
+        asked: list[str] = []
+        buffers: list[int] = []
+
+        def fetch(key: str, asked: list[str] = asked) -> bytes:
+            asked.append(key)
+            return stored[key]
+
+        def fresh(count: int, buffers: list[int] = buffers) -> memoryview:
+            buffers.append(count)
+            return memoryview(bytearray(b"\xa5" * count))
+
+        found = codecs.read_base(key, size, fetch, fresh=fresh, before=False)
+        assert codecs.part_key(found.plain) == key
+        assert (found.depth, found.before) == (depth, None)
+        assert asked == [key for key, _ in versions[depth::-1]]
+        assert buffers.count(size) <= 2  # one for the result; at the full depth the first version has its own
+
+
+def test_a_chain_begins_where_a_version_is_in_memory() -> None:
+    stored, versions = straight(5)
+    plains = {key: bytes(codecs.read_part(key, size, stored.__getitem__)) for key, size in versions}
+    for known in range(5):
+        asked: list[str] = []
+
+        def fetch(key: str, asked: list[str] = asked) -> bytes:
+            asked.append(key)
+            return stored[key]
+
+        def remembered(key: str, known: int = known) -> Base | None:
+            return Base(key, plains[key], known) if key == versions[known][0] else None
+
+        key, size = versions[4]
+        found = codecs.read_base(key, size, fetch, before=False, remembered=remembered)
+        assert (found.plain, found.depth) == (plains[key], 4)
+        assert asked == [key for key, _ in versions[4:known:-1]]
+
+
+def test_what_is_in_memory_is_proven_too() -> None:
+    stored, versions = straight(3)
+    wrong = weights(20_000, 4, 55).tobytes()
+    key, size = versions[3]
+
+    def remembered(key: str) -> Base | None:
+        return Base(key, wrong, 0) if key == versions[1][0] else None
+
+    found = codecs.read_base(key, size, stored.__getitem__, before=False, remembered=remembered)
+    assert codecs.part_key(found.plain) == key  # what lies was not believed
+
+
+def test_a_straight_chain_with_a_damaged_link() -> None:
+    stored, versions = straight(3)
+    good = stored[versions[1][0]]
+    for damaged in (good[:-1], good[:200] + bytes(len(good) - 200), good + b"x", stored[versions[2][0]]):
+        stored[versions[1][0]] = damaged
+        with pytest.raises(Corrupt):
+            codecs.read_part(*versions[3], stored.__getitem__)
+        copies = {key: [data] for key, data in stored.items()} | {versions[1][0]: [damaged, good]}
+        plain = codecs.read_part(*versions[3], stored.__getitem__, copies.__getitem__)
+        assert codecs.part_key(plain) == versions[3][0]
+
+
 def test_wrong_content_of_any_link_is_noticed() -> None:
     stored, versions = chain(2)
     other = codecs.encode_part(weights(20_000, 4, 77).tobytes(), 4)
@@ -274,6 +354,11 @@ def test_kernels_undo_each_other(width: int) -> None:
     out = np.empty_like(words)
     kernels.unfold(kernels.fold(words, base), base, out)
     assert (out == words).all()
+    folded = blocks.planes_of(iter((kernels.fold(words, base),)), 1000, words.dtype)
+    again = base.copy()
+    for start, end in ((0, 700), (700, 1000)):
+        kernels.unfold_planes(folded, start, again[start:end], again[start:end])
+    assert (again == words).all()
     kernels.unrotate(kernels.rotate(words), out)
     assert (out == words).all()
     planes = blocks.planes_of(iter((words[:600], words[600:])), 1000, words.dtype)
