@@ -28,7 +28,7 @@ from dreamlake.catalog.document_claims import OPEN, DocumentClaims, open_as
 from dreamlake.catalog.document_log import LOG_INDEXES, DocumentLog
 from dreamlake.catalog.fold import Fold
 from dreamlake.catalog.record import Record
-from dreamlake.errors import ClaimRevoked, Conflict, LakeError, OutcomeUnknown
+from dreamlake.errors import ClaimRevoked, Conflict, LakeError, OutcomeUnknown, Unavailable
 from dreamlake.model import SessionKey
 from dreamlake.ports import Ports
 from dreamlake.services.docs import Docs, Filter
@@ -91,19 +91,27 @@ class DocumentCatalog(DocumentClaims):
         try:
             begun = self._ports.now().timestamp()
             number = self._number(claim, tail)
-            with tail.lock:
-                if tail.fold.n == number - 1:  # nobody came between: its own record need not be fetched
-                    self._apply(tail, number, records.decode(records.encode(claim.record), f"claim {claim.token}"))
-                    self._keep(claim.session, tail)
-                    tail.refreshed = begun  # the number was free: nobody has committed anything else
-                elif tail.fold.n < number:
-                    self._refresh(claim.session, tail)
-            outcomes = self._outcomes.get(claim.token)
-            return Committed(number, self._replayed(claim.session, number) if outcomes is None else outcomes)
+            try:
+                return Committed(number, self._outcome(claim, number, tail, begun))
+            except Unavailable as error:
+                text = f"committed as record {number} of {claim.session}; what became of it cannot be read now: {error}"
+                raise OutcomeUnknown(text) from error
         finally:
             with self._lock:
                 self._awaited.discard(claim.token)
                 self._outcomes.pop(claim.token, None)
+
+    def _outcome(self, claim: Claim, number: int, tail: _Tail, begun: float) -> Sequence[Any]:
+        """What became of each entry of a claim that is record ``number`` now."""
+        with tail.lock:
+            if tail.fold.n == number - 1:  # nobody came between: its own record need not be fetched
+                self._apply(tail, number, records.decode(records.encode(claim.record), f"claim {claim.token}"))
+                self._keep(claim.session, tail)
+                tail.refreshed = begun  # the number was free: nobody has committed anything else
+            elif tail.fold.n < number:
+                self._refresh(claim.session, tail)
+        outcomes = self._outcomes.get(claim.token)
+        return self._replayed(claim.session, number) if outcomes is None else outcomes
 
     def _number(self, claim: Claim, tail: _Tail) -> int:
         """Give the claim the next free number: the update is the commit, it needs the claim and the number at once."""
@@ -128,6 +136,8 @@ class DocumentCatalog(DocumentClaims):
             except OutcomeUnknown:
                 lost = True
                 next(tries)  # once more: either the claim is still pending, or it was committed, which is read back
+            except Unavailable as error:  # this call did not happen, but the one whose reply was lost may have
+                raise OutcomeUnknown(str(error)) if lost else error from error
 
     def _commit_as(self, claim: Claim, number: int) -> bool:
         change: dict[str, Any] = {"$set": {"state": "committed", "n": number}, "$unset": {"open": ""}}

@@ -430,6 +430,49 @@ def test_replies_that_are_lost_again_and_again_are_an_error_in_the_end(tmp_path)
     assert list(DocumentCatalog(Ports(), client._docs).pending()) == []
 
 
+class Falling(MemoryDocs):
+    """A database that cannot be reached any more once a commit has happened.
+
+    ``reply``: whether the client hears of the commit itself.
+    """
+
+    fall, reply, down = False, True, False
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("insert", "update", "find", "count", "delete") and self.down:
+            raise Unavailable("no route")
+        return super().__getattribute__(name)
+
+    def update(self, collection: str, where: Any, change: Any, **options: Any) -> bool:
+        done = super().update(collection, where, change, **options)
+        if self.fall and change.get("$set", {}).get("state") == "committed":
+            self.down = True
+            if not self.reply:
+                raise OutcomeUnknown("lost")
+        return done
+
+
+@pytest.mark.parametrize(("reply", "told"), [(True, "committed as record 4 of"), (False, "no route")])
+def test_a_commit_that_happened_is_never_called_one_that_did_not(tmp_path, reply, told):
+    """Others have committed in between, so that the outcome must be read; just then the database goes away.
+
+    ``Unavailable`` alone would promise that nothing happened, and whoever believed it would commit a second time.
+    """
+    docs = Falling()
+    world = DocsCatalogWorld(docs, tmp_path)
+    fill(world.catalog, 2)
+    client = DocumentCatalog(Ports(fs=NoSync(), sleep=lambda seconds: None), docs)
+    client.view(KEY)
+    claim = client.claim(KEY, [], [put("/a", "a1")])
+    fill(world.again(), 1, start=50)
+    docs.fall, docs.reply = True, reply
+    with pytest.raises(OutcomeUnknown, match=told):
+        client.commit(claim)
+    docs.fall = docs.down = False
+    (row,) = world.rows(_id=claim.token)
+    assert (row["state"], row["n"]) == ("committed", 4)
+
+
 def test_a_touch_that_fails_is_no_error():
     class Gone(MemoryDocs):
         def update(self, *args: Any, **kwargs: Any) -> bool:

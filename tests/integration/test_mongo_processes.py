@@ -129,7 +129,7 @@ def test_what_was_acknowledged_survives_the_servers_death(own_mongo, committers)
     assert len(running.acknowledged) == 4 * 60
     times = check_log(url, running.acknowledged)
     told = sum(text.count("OutcomeUnknown") for text in running.errors.values())
-    assert sum(times.values()) - len(times) <= told
+    assert sum(times.values()) - len(times) <= told, running.errors
 
 
 def test_a_server_that_hangs_is_waited_for(own_mongo, committers):
