@@ -106,6 +106,7 @@ class DocumentJournal:
         """The compare-and-set. A lost reply is answered by the same change again: it can only happen once."""
         where, keep = {"_id": new["_id"], "rev": rev}, {field: new[field] for field in new if field != "_id"}
         gone = {field: "" for field in ("text", "pieces") if field not in new}
+        lost = False
         for _ in range(REPEATS):
             try:
                 if rev == 0:
@@ -114,7 +115,10 @@ class DocumentJournal:
                     done = self._docs.update("journals", where, {"$set": keep, "$unset": gone})
                 return done or self._wrote(new)
             except OutcomeUnknown:
+                lost = True
                 self._wait(0)
+            except Unavailable as error:  # this call did not happen, but the one whose reply was lost may have
+                raise OutcomeUnknown(str(error)) if lost else error from error
         raise OutcomeUnknown(f"the database does not say whether {new['_id']} was changed; read it again")
 
     def _wrote(self, new: Doc) -> bool:
@@ -165,15 +169,18 @@ class DocumentJournal:
 
     def _inserted(self, chunk: Doc) -> bool:
         """Insert a chunk; False if its number is taken by somebody else's."""
+        lost = False
         for _ in range(REPEATS):
             try:
                 if not self._docs.insert("chunks", [chunk]):
                     return True
+                there = self._one("chunks", {"_id": chunk["_id"]}, ["writer"])
+                return there is not None and there["writer"] == chunk["writer"]
             except OutcomeUnknown:
-                self._wait(0)
-                continue  # the same once more: it can only be there once
-            there = self._one("chunks", {"_id": chunk["_id"]}, ["writer"])
-            return there is not None and there["writer"] == chunk["writer"]
+                lost = True
+                self._wait(0)  # and the same once more: it can only be there once
+            except Unavailable as error:
+                raise OutcomeUnknown(str(error)) if lost else error from error
         raise OutcomeUnknown(f"the database does not say whether rows were added to {chunk['stream']}; read its end")
 
     def read(self, stream: str, start: int, limit: int) -> list[Row]:

@@ -36,6 +36,8 @@ class Watched(MemoryDocs):
             return work()
         self.changes += 1
         fate = self.lost.get(self.changes)
+        if fate == "away":
+            raise Unavailable("no route")
         if fate == "before":
             raise OutcomeUnknown("the reply was lost")
         done = work()
@@ -134,6 +136,26 @@ def test_when_no_reply_ever_comes_the_outcome_is_said_to_be_unknown(docs):
         made.update_document(PARAMETERS, lambda old: {"n": 2})
     docs.lost = {}
     assert made.append(LOSS, [{"v": 2}]) == 1
+
+
+def test_a_lost_reply_stays_unknown_when_the_database_then_goes_away(docs):
+    """``Unavailable`` alone promises that nothing happened: whoever believed it would add the rows a second time."""
+    made = journal(docs)
+    made.append(LOSS, [{"v": 0}])
+    made.update_document(PARAMETERS, lambda old: {"n": 1})
+    with pytest.raises(Unavailable) as plain:
+        docs.lost = {docs.changes + 1: "away"}
+        made.append(LOSS, [{"v": 1}])
+    assert not isinstance(plain.value, OutcomeUnknown)  # here nothing was lost before
+    for work in (
+        lambda: made.append(LOSS, [{"v": 1}]),
+        lambda: made.update_document(PARAMETERS, lambda old: {"n": 2}),
+    ):
+        docs.lost = {docs.changes + 1: "after", docs.changes + 2: "away"}
+        with pytest.raises(OutcomeUnknown, match="no route"):
+            work()
+    assert [row["v"] for row in journal(docs).read(LOSS, 0, 9)] == [0, 1]
+    assert journal(docs).read_document(PARAMETERS) == {"n": 2}
 
 
 def test_nothing_comes_near_the_limit_of_a_document(docs):
