@@ -116,13 +116,13 @@ def _read_straight(key: str, size: int, fetch: Fetch, remembered: Remembered, fr
     """A part without its history: as many links as there are in one go, from where something else begins."""
     links: list[Link] = []
     at = key
-    start: bytes | memoryview | None = None
+    history: list[bytes | memoryview] = []
     while not links or links[-1].reference is not None:
         known = remembered(at)
         if known is not None and len(known.plain) == size:
             if not links:
                 return known
-            start = known.plain
+            history.append(known.plain)
             break
         stored = fetch(at)
         link = link_of(stored, size)
@@ -130,12 +130,12 @@ def _read_straight(key: str, size: int, fetch: Fetch, remembered: Remembered, fr
             found = _Chain(fetch, _no_others, fresh, careful=False).decode(stored, at, size, MAX_DEPTH - len(links))
             if not links:
                 return found._replace(before=None)
-            start = found.plain
+            history.append(found.plain)
             break
         links.append(link)
         at = link.reference.key if link.reference is not None else at
     depth = links[0].reference.depth if links[0].reference is not None else 0
-    return Base(key, decode_links(start, links[::-1], size, fresh), depth)
+    return Base(key, decode_links(history, links[::-1], size, fresh), depth)
 
 
 def shallow_base(key: str, size: int, head: Callable[[str], bytes | memoryview]) -> tuple[str, int]:

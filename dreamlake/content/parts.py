@@ -188,7 +188,7 @@ def decode_part(
     if found.kind == Kind.ZSTD:
         return streams.inflate(payload, size, history=past[0] if past else None)
     if found.kind in (Kind.PLANES, Kind.DIFFERENCE):
-        return _decode_words(payload, size, _width(found), past, fresh)
+        return decode_links(past, [Link(_width(found), payload, reference)], size, fresh)
     raise Corrupt(f"a part stored as {found.kind.name.lower()}")
 
 
@@ -207,36 +207,35 @@ def link_of(stored: bytes | memoryview, size: int) -> Link | None:
 
 
 def decode_links(
-    start: bytes | memoryview | None, links: Sequence[Link], size: int, fresh: Fresh = new_buffer
+    history: Sequence[bytes | memoryview], links: Sequence[Link], size: int, fresh: Fresh = new_buffer
 ) -> memoryview:
     """The plain bytes at the end of a chain: like decoding one part after the other, without the versions between.
 
     A block is decoded by all links while it is in the processor's cache, each over the result of the one before.
 
     Args:
-        start: plain bytes that the first link is a difference to; None when it needs nothing.
-        links: at least one, all of the same width; each is a difference to the one before it.
-        size: plain bytes of every version.
+        history: plain bytes of up to two earlier versions that the first link needs, the latest first; of any size.
+        links: at least one, all of the same width; each after the first is a difference to the one before it.
+        size: plain bytes of every version that the links make.
 
     Raises ``Corrupt`` when something does not fit. What is returned is not yet proven.
     """
     out = fresh(size)
     width = links[0].width
     words = kernels.as_words(out, width)
-    first = None if start is None else kernels.as_words(start, width)
     step = blocks.BLOCK // width
     ends = [0] * len(links)
-    for at in range(0, len(words), step):
-        run = words[at : at + step]
-        past = None if first is None else blocks.Past(first[at : at + step], None)
+    for start in range(0, len(words), step):
+        run = words[start : start + step]
+        past = _past(history, width, start, len(run))
         for number, link in enumerate(links):
             ends[number] = blocks.decode_block(link.payload, ends[number], past, run, fresh)
             past = blocks.Past(run, None)
-    tail = size - size // width * width
+    tail = len(out) % width
     rests = [link.payload[end:] for link, end in zip(links, ends, strict=True)]
     if any(len(rest) != tail for rest in rests):
         raise Corrupt("a coded part with bytes left over or missing")
-    out[size - tail :] = rests[-1]
+    out[len(out) - tail :] = rests[-1]
     return out
 
 
@@ -287,24 +286,6 @@ def _encode_words(
         header |= {"before": before.key, "before_size": len(before.plain)}
     pieces = _framed(Kind.DIFFERENCE, plain, payload, header)
     return Encoded(pieces, "difference", base.key, base.depth + 1, before and before.key)
-
-
-def _decode_words(
-    payload: memoryview, size: int, width: int, history: list[bytes | memoryview], fresh: Fresh
-) -> memoryview:
-    out = fresh(size)
-    words = kernels.as_words(out, width)
-    step = blocks.BLOCK // width
-    at = 0
-    for start in range(0, len(words), step):
-        run = words[start : start + step]
-        past = _past(history, width, start, len(run))
-        at = blocks.decode_block(payload, at, past, run, fresh)
-    rest = payload[at:]
-    if len(rest) != len(out) % width:
-        raise Corrupt("a coded part with bytes left over or missing")
-    out[len(out) - len(rest) :] = rest
-    return out
 
 
 def _past(history: Sequence[bytes | memoryview], width: int, start: int, count: int) -> blocks.Past | None:
