@@ -137,7 +137,9 @@ class DocumentCatalog(DocumentClaims):
                 lost = True
                 next(tries)  # once more: either the claim is still pending, or it was committed, which is read back
             except Unavailable as error:  # this call did not happen, but the one whose reply was lost may have
-                raise OutcomeUnknown(str(error)) if lost else error from error
+                if not lost:
+                    raise
+                raise OutcomeUnknown(str(error)) from error
 
     def _commit_as(self, claim: Claim, number: int) -> bool:
         change: dict[str, Any] = {"$set": {"state": "committed", "n": number}, "$unset": {"open": ""}}

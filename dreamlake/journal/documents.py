@@ -118,7 +118,9 @@ class DocumentJournal:
                 lost = True
                 self._wait(0)
             except Unavailable as error:  # this call did not happen, but the one whose reply was lost may have
-                raise OutcomeUnknown(str(error)) if lost else error from error
+                if not lost:
+                    raise
+                raise OutcomeUnknown(str(error)) from error
         raise OutcomeUnknown(f"the database does not say whether {new['_id']} was changed; read it again")
 
     def _wrote(self, new: Doc) -> bool:
@@ -180,7 +182,9 @@ class DocumentJournal:
                 lost = True
                 self._wait(0)  # and the same once more: it can only be there once
             except Unavailable as error:
-                raise OutcomeUnknown(str(error)) if lost else error from error
+                if not lost:
+                    raise
+                raise OutcomeUnknown(str(error)) from error
         raise OutcomeUnknown(f"the database does not say whether rows were added to {chunk['stream']}; read its end")
 
     def read(self, stream: str, start: int, limit: int) -> list[Row]:
