@@ -293,8 +293,7 @@ class FolderCatalog:
 
     def _read(self, session: SessionKey, number: int) -> Record:
         path = self._path(session, number)
-        with paused_gc():
-            record = records.decode(self._fs.read(path), path)
+        record = records.decode(self._fs.read(path), path)
         if record.session != session:
             raise Corrupt(f"{path}: a record of session {record.session}, not of {session}", path=path)
         return record
@@ -379,6 +378,13 @@ class FolderCatalog:
 
     def _refresh(self, session: SessionKey, tail: _Tail) -> None:
         """Fold the records that are new since the last refresh; write a checkpoint when they have become many."""
+        with paused_gc():
+            self._fold_new(session, tail)
+        held = tail.fold.base.seq if tail.fold.base else 0  # a checkpoint costs as much as its state is large
+        if tail.cost >= max(self._checkpoint_every, held / 16):
+            self._write_checkpoint(session, tail)
+
+    def _fold_new(self, session: SessionKey, tail: _Tail) -> None:
         fold = tail.fold
         while True:
             try:
@@ -390,14 +396,10 @@ class FolderCatalog:
                     tail.listed = True
                     break
                 continue
-            with paused_gc():
-                outcomes = fold.apply(fold.n + 1, record)
+            outcomes = fold.apply(fold.n + 1, record)
             if record.token in self._awaited:
                 self._outcomes[record.token] = outcomes
             tail.cost += RECORD_COST + len(record.entries)
-        held = fold.base.seq if fold.base else 0  # a checkpoint costs as much as its state is large
-        if tail.cost >= max(self._checkpoint_every, held / 16):
-            self._write_checkpoint(session, tail)
 
     def _sync_log(self, session: SessionKey, tail: _Tail) -> None:
         """fsync every log directory with records that this process has read but not made durable (R8)."""
