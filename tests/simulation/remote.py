@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
@@ -17,7 +16,7 @@ from dreamlake.catalog import documents as record_documents
 from dreamlake.catalog.documents import DocumentCatalog
 from dreamlake.errors import OutcomeUnknown, Unavailable
 from dreamlake.operations.context import Store
-from dreamlake.ports import Owner, Ports
+from dreamlake.ports import Owner
 from simulation import coded
 from simulation.campaign import Campaign
 from simulation.coded import CodedWorld
@@ -26,7 +25,7 @@ from simulation.remote_judge import RemoteJudge
 from simulation.scheduler import Process, changes
 from simulation.simfs import SimFs
 from simulation.simservices import SimDocs, SimObjects
-from simulation.world import NOW, World, furnish
+from simulation.world import World, furnish, sim_ports
 
 PUT_BYTES, PART_BYTES = 600, 512  # a whole part of a miniature goes in three pieces
 
@@ -50,17 +49,7 @@ class RemoteActor:
     """One simulated process: its identity, and its own view of the lake."""
 
     def __init__(self, docs: SimDocs, objects: SimObjects, number: int, *, stale: Callable[[Owner], bool]) -> None:
-        ids = itertools.count(1)
-        me = Owner("sim", "boot", number, "1")
-        ports = Ports(
-            fs=SimFs(),
-            now=lambda: NOW,
-            new_id=lambda: f"{number:04x}{next(ids):028x}",
-            owner=lambda: me,
-            is_dead=stale,
-            sleep=lambda seconds: None,
-            is_local=lambda path: True,
-        )
+        ports = sim_ports(SimFs(), number, stale)
         self.blobs = ObjectBlobs(ports, docs, objects)
         self.store = Store(ports=ports, catalog=DocumentCatalog(ports, docs), blobs=self.blobs)
 

@@ -49,21 +49,26 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def sim_ports(fs: SimFs, number: int, stale: Callable[[Owner], bool]) -> Ports:
+    """The ports of one simulated process: a clock that stands still, ids that tell who made them, no waiting."""
+    ids = itertools.count(1)
+    me = Owner("sim", "boot", number, "1")
+    return Ports(
+        fs=fs,
+        now=lambda: NOW,
+        new_id=lambda: f"{number:04x}{next(ids):028x}",
+        owner=lambda: me,
+        is_dead=stale,
+        sleep=lambda seconds: None,
+        is_local=lambda path: True,
+    )
+
+
 class Actor:
     """One simulated process: its identity, and its own view of the lake."""
 
     def __init__(self, fs: SimFs, number: int, *, stale: Callable[[Owner], bool], checkpoint_every: int) -> None:
-        ids = itertools.count(1)
-        me = Owner("sim", "boot", number, "1")
-        ports = Ports(
-            fs=fs,
-            now=lambda: NOW,
-            new_id=lambda: f"{number:04x}{next(ids):028x}",
-            owner=lambda: me,
-            is_dead=stale,
-            sleep=lambda seconds: None,
-            is_local=lambda path: True,
-        )
+        ports = sim_ports(fs, number, stale)
         catalog = FolderCatalog(ports, ROOT, fanout=FANOUT, checkpoint_every=checkpoint_every)
         self.store = Store(ports=ports, catalog=catalog, blobs=FolderBlobs(ports, ROOT))
 
