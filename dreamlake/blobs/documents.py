@@ -10,13 +10,14 @@
 first stored bytes; ``upload`` and ``part`` the multipart upload under way and the bytes of its parts; ``distrusted`` is
 there while the tamper mark (``size`` and ``etag``) is broken.
 
-Every change is a compare-and-set of one document, and is marked, so that one whose reply was lost can be told from
-one that was refused. Trying again is safe where the state that the filter names never comes back: uploading, and
-condemned by a certain batch, for no batch condemns a copy twice. It is not for ``live``.
+Every change is a compare-and-set of one document, and is marked, so that one that has happened can be told from one
+that was refused, whatever its reply says. Trying again is safe where the state that the filter names never comes back:
+uploading, and condemned by a certain batch, for no batch condemns a copy twice. It is not for ``live``.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -33,6 +34,7 @@ INDEXES = (BY_KEY, LIVE, OFF)
 
 BATCH = 500  # documents or keys a call
 _TRIES = 6  # of a change whose reply is lost
+_AGAIN_AND_AGAIN = "the database loses its replies again and again"
 _FACTS = ("key", "state", "batch", "size", "etag", "distrusted")
 
 
@@ -43,8 +45,15 @@ class CopyDocs:
         self._ports, self._docs = ports, docs
 
     def insert(self, docs: Sequence[Doc]) -> None:
-        """Add documents under fresh ids. A lost reply is no matter: what it may have left behind is swept."""
-        self._docs.insert(COPIES, docs)
+        """Add documents under fresh ids: what is refused when it is sent once more is there already.
+
+        One that arrives late, when its copy has come and gone, is swept.
+        """
+        for _ in range(_TRIES):
+            with contextlib.suppress(OutcomeUnknown):
+                self._docs.insert(COPIES, docs)
+                return
+        raise OutcomeUnknown(f"{_AGAIN_AND_AGAIN} (insert into {COPIES})")
 
     def change(self, where: Filter, values: Doc, *, remove: Sequence[str] = (), again: bool = True) -> bool:
         """Set fields of the one document that ``where`` names and describes. False when it is not so (any more).
@@ -57,14 +66,17 @@ class CopyDocs:
         """
         mark, change = self._marked(values, remove)
         for _ in range(_TRIES):
+            lost = False
             try:
-                return self._docs.update(COPIES, where, change)
-            except OutcomeUnknown:
-                if next(self._docs.find(COPIES, {"_id": where["_id"], "mark": mark}, fields=["key"]), None):
+                if self._docs.update(COPIES, where, change):
                     return True
-                if not again:
-                    return False
-        raise OutcomeUnknown(f"the database loses its replies again and again ({where['_id']})")
+            except OutcomeUnknown:
+                lost = True
+            if next(self._docs.find(COPIES, {"_id": where["_id"], "mark": mark}, fields=["key"]), None):
+                return True  # even if it was refused: whatever lies between may deliver a request twice
+            if not (lost and again):
+                return False
+        raise OutcomeUnknown(f"{_AGAIN_AND_AGAIN} ({where['_id']})")
 
     def change_many(
         self, ids: Sequence[str], where: Filter, values: Doc, *, remove: Sequence[str] = (), again: bool = True

@@ -57,8 +57,9 @@ class Catalog(Protocol):
     def commit(self, claim: Claim) -> Committed:
         """Turn exactly this claim into the next record of its session, durably, then forget the claim (R3).
 
-        Atomic and totally ordered per session. Raises ``ClaimRevoked`` when the claim is gone: then nothing
-        was committed. A record whose entries the state refuses (see ``Fold``) changes nothing; its outcomes say why.
+        Atomic and totally ordered per session. Raises ``ClaimRevoked`` when the claim is gone: then this call committed
+        nothing. A claim that an earlier call has committed is gone, or answered with the same number again. A record
+        whose entries the state refuses (see ``Fold``) changes nothing; its outcomes say why.
         """
         ...
 

@@ -66,7 +66,9 @@ class DocumentClaims:
         if not large:
             return
         pieces.put(self._docs, large, self._tries)
-        if not self._docs.update("records", open_as(record.token, "arriving"), {"$set": {"state": "pending"}}):
+        arriving, pending = open_as(record.token, "arriving"), open_as(record.token, "pending")
+        done = self._docs.update("records", arriving, {"$set": {"state": "pending"}})
+        if not done and not any(self._docs.find("records", pending, fields=["state"])):  # refused, and not for a repeat
             raise ClaimRevoked(f"claim {record.token} was revoked")
 
     def revoke(self, token: str) -> bool:

@@ -126,7 +126,7 @@ class DocumentCatalog(DocumentClaims):
             try:
                 if self._commit_as(claim, number):
                     return number
-                return self._committed_as(claim, lost and self.READ_BACK)
+                return self._committed_as(claim)
             except Conflict:
                 number, tried = number + 1, tried + 1
                 if tried % _LEAPS == 0:  # far behind others: read what they wrote, all at once
@@ -149,10 +149,13 @@ class DocumentCatalog(DocumentClaims):
         change["$set"] |= {"sid": claim.session.sid, "text": text}
         return self._docs.update("records", {"_id": claim.token}, change, upsert=True)
 
-    def _committed_as(self, claim: Claim, lost: bool) -> int:
-        """The number of a claim that is no longer pending, when a reply was lost; else raises ``ClaimRevoked``."""
+    def _committed_as(self, claim: Claim) -> int:
+        """The number of a claim that is no longer pending; raises ``ClaimRevoked`` if it was never committed.
+
+        Looked up even when no reply was lost here: whatever lies between may deliver a request twice.
+        """
         where: Filter = {"_id": claim.token, "state": "committed"}
-        for doc in self._docs.find("records", where, fields=["n"]) if lost else ():
+        for doc in self._docs.find("records", where, fields=["n"]) if self.READ_BACK else ():
             return int(doc["n"])
         raise ClaimRevoked(f"claim {claim.token} was revoked")
 

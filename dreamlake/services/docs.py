@@ -72,10 +72,6 @@ class Docs(Protocol):
         """Change all that match, each atomically, but not all at once; returns how many. Raises ``OutcomeUnknown``."""
         ...
 
-    def fetch_update(self, collection: str, where: Filter, change: Change, *, upsert: bool = False) -> Doc | None:
-        """Like ``update``; returns the document as it is after the change, None when none matches."""
-        ...
-
     def find(
         self,
         collection: str,

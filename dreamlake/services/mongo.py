@@ -9,15 +9,12 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from dreamlake.errors import Conflict, LakeError
 from dreamlake.services.docs import MAX_BATCH, Change, Doc, Filter, Index, Keys
 from dreamlake.services.mongo_connections import Connections
 from dreamlake.services.mongo_errors import is_transient, place, translate
-
-if TYPE_CHECKING:
-    pass
 
 T = TypeVar("T")
 
@@ -71,7 +68,14 @@ class MongoDocs:
             done = coll.update_one(where, change, upsert=upsert, **session)
             return done.matched_count > 0 or done.upserted_id is not None
 
-        return self._change(f"update of {collection}", collection, run, upsert)
+        doing = f"update of {collection}"
+        try:
+            return self._call(doing, collection, run, changing=True)
+        except Conflict:
+            if not upsert:
+                raise
+        # somebody else inserted it meanwhile, and nothing was changed: once more
+        return self._call(doing, collection, run, changing=True)
 
     def update_many(self, collection: str, where: Filter, change: Change) -> int:
         def run(coll: Any, session: dict[str, Any]) -> int:
@@ -79,27 +83,11 @@ class MongoDocs:
 
         return self._call(f"update of {collection}", collection, run, changing=True)
 
-    def fetch_update(self, collection: str, where: Filter, change: Change, *, upsert: bool = False) -> Doc | None:
-        def run(coll: Any, session: dict[str, Any]) -> Doc | None:
-            found: Doc | None = coll.find_one_and_update(where, change, upsert=upsert, return_document=True, **session)
-            return found
-
-        return self._change(f"update of {collection}", collection, run, upsert)
-
     def delete(self, collection: str, where: Filter) -> int:
         def run(coll: Any, session: dict[str, Any]) -> int:
             return int(coll.delete_many(where, **session).deleted_count)
 
         return self._call(f"removal from {collection}", collection, run)
-
-    def _change(self, doing: str, collection: str, run: Callable[..., T], upsert: bool) -> T:
-        """An upsert that is refused because somebody else inserted meanwhile has changed nothing: once more."""
-        try:
-            return self._call(doing, collection, run, changing=True)
-        except Conflict:
-            if not upsert:
-                raise
-        return self._call(doing, collection, run, changing=True)
 
     # ---- reading -------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,8 @@
 """Connections to a MongoDB server for one process at a time, and causal order over all of its threads.
 
-Concerns are set here and not left to the URL: majority and journalled writes, majority reads from the primary.
+Concerns are set here and not left to the URL: majority and journalled writes, majority reads from the primary. So is
+that the driver repeats no write: whether a repeated one counts once depends on what the server remembers (SecantusDB
+0.9 forgets when it is started again), and callers that hear ``OutcomeUnknown`` read back.
 """
 
 from __future__ import annotations
@@ -131,7 +133,8 @@ class Connections:
         said = {name.lower() for name, _ in parse_qsl(self.url.partition("?")[2])}
         options = {name: value for name, value in _OPTIONS.items() if name.lower() not in said}
         try:
-            return (self._connect or pymongo.MongoClient)(self.url, retryWrites=True, connect=False, **options)
+            # Never repeated by the driver: a server may have forgotten the first one, and say that nothing matched.
+            return (self._connect or pymongo.MongoClient)(self.url, retryWrites=False, connect=False, **options)
         except Exception as error:
             raise refused(error, self.url) from None  # the error itself may quote the password
 

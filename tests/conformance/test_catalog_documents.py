@@ -290,14 +290,15 @@ def test_a_large_claim_that_is_revoked_while_it_is_read_is_no_damage(tmp_path, s
 
 
 class Faulty:
-    """A database of which one change is answered by ``OutcomeUnknown``.
+    """A database of which one change is answered by ``OutcomeUnknown``, or delivered twice.
 
     Args:
         at: which changing call, counted from 0.
-        how: "lost" (it happened), "never", or "late" (it happens after the next call).
+        how: "lost" (it happened), "never", or "late" (it happens after the next call); "twice" (the reply is the second
+            one's, as from a driver that repeats what the server has forgotten).
     """
 
-    CHANGING = frozenset({"insert", "update", "update_many", "fetch_update", "delete"})
+    CHANGING = frozenset({"insert", "update", "update_many", "delete"})
 
     def __init__(self, docs: MemoryDocs, at: int, how: str) -> None:
         self._docs, self._at, self._how = docs, at, how
@@ -312,8 +313,10 @@ class Faulty:
         def call(*args: Any, **kwargs: Any) -> Any:
             number, self.calls = self.calls, self.calls + 1
             if number == self._at and name != "delete":  # clients repeat a removal themselves
-                if self._how == "lost":
+                if self._how in ("lost", "twice"):
                     method(*args, **kwargs)
+                    if self._how == "twice":
+                        return method(*args, **kwargs)
                 elif self._how == "late":
                     self._late = lambda: method(*args, **kwargs)
                 raise OutcomeUnknown("the reply was lost")
@@ -329,7 +332,7 @@ class Faulty:
             late()
 
 
-@pytest.mark.parametrize("how", ["lost", "never", "late"])
+@pytest.mark.parametrize("how", ["lost", "never", "late", "twice"])
 @pytest.mark.parametrize("large", [False, True])
 def test_whatever_reply_is_lost_a_commit_counts_once(tmp_path, monkeypatch, how, large):
     """At every changing call of claim and commit, first and later records: exactly one record, and no claim is left."""
@@ -359,7 +362,7 @@ def test_whatever_reply_is_lost_a_commit_counts_once(tmp_path, monkeypatch, how,
         assert at >= (2 if not large else 4)
 
 
-@pytest.mark.parametrize("how", ["lost", "never", "late"])
+@pytest.mark.parametrize("how", ["lost", "never", "late", "twice"])
 def test_whatever_reply_is_lost_a_revoked_claim_stays_revoked(tmp_path, small_pieces, how):
     for at in range(4):
         docs = MemoryDocs()

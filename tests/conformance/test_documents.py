@@ -128,12 +128,6 @@ def test_update_many_counts_what_matched(docs):
     assert sorted(ids(docs, {"x": 1})) == [0, 2, 4]
 
 
-def test_fetch_update_returns_the_document_after_the_change(docs):
-    assert docs.fetch_update("c", {"_id": "a"}, {"$inc": {"n": 5}}) is None
-    assert docs.fetch_update("c", {"_id": "a"}, {"$inc": {"n": 5}}, upsert=True) == {"_id": "a", "n": 5}
-    assert docs.fetch_update("c", {"_id": "a"}, {"$inc": {"n": 1}}) == {"_id": "a", "n": 6}
-
-
 # ---- find ------------------------------------------------------------------------------------------------------------
 
 MANY = [

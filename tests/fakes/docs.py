@@ -36,7 +36,15 @@ class MemoryDocs:
         return refused
 
     def update(self, collection: str, where: Filter, change: Change, *, upsert: bool = False) -> bool:
-        return self.fetch_update(collection, where, change, upsert=upsert) is not None
+        with self._lock:
+            found = next(iter(self._matching(collection, where)), None)
+            if found is None:
+                if not upsert:
+                    return False
+                known = {k: v for k, v in where.items() if not isinstance(v, dict)}
+                found = changed(known, {"$set": change.get("$setOnInsert", {})})
+            self._put(collection, changed(found, {k: v for k, v in change.items() if k != "$setOnInsert"}))
+            return True
 
     def update_many(self, collection: str, where: Filter, change: Change) -> int:
         with self._lock:
@@ -44,17 +52,6 @@ class MemoryDocs:
             for doc in found:
                 self._put(collection, changed(doc, change))
             return len(found)
-
-    def fetch_update(self, collection: str, where: Filter, change: Change, *, upsert: bool = False) -> Doc | None:
-        with self._lock:
-            found = next(iter(self._matching(collection, where)), None)
-            if found is None:
-                if not upsert:
-                    return None
-                known = {k: v for k, v in where.items() if not isinstance(v, dict)}
-                found = changed(known, {"$set": change.get("$setOnInsert", {})})
-            self._put(collection, changed(found, {k: v for k, v in change.items() if k != "$setOnInsert"}))
-            return copy.deepcopy(self.tables[collection][found["_id"]])
 
     def find(
         self,

@@ -70,7 +70,7 @@ def check_once(net: World, client: DocumentCatalog) -> None:
     [("lose", 1), ("lose", 2), ("lose", 3), ("cut", 2), ("repeat", 1), ("echo", 2), ("refuse", 2), ("tear", 2)],
 )
 def test_a_commit_counts_once_whatever_happens_to_its_messages(net, kind, command, times):
-    """Once: the driver repeats it. Twice: the driver gives up, and the catalog reads back. Three times: again."""
+    """The driver repeats nothing: the catalog reads back, and asks again."""
     client = net.catalog()
     fault = net.proxy.arm(Fault(kind, match=command + b"\0", times=times, after=7))
     done = client.commit(client.claim(KEY, [], [put("/a", "a1")]))
@@ -176,7 +176,6 @@ def test_a_scan_that_breaks_again_and_again_is_an_error(net):
     [
         (lambda docs: docs.insert("c", [{"_id": 2}]), b"insert\0"),
         (lambda docs: docs.update("c", {"_id": 1}, {"$inc": {"n": 1}}), b"update\0"),
-        (lambda docs: docs.fetch_update("c", {"_id": 1}, {"$inc": {"n": 1}}), b"findAndModify\0"),
     ],
 )
 def test_a_change_whose_reply_is_lost_for_good_has_an_unknown_outcome(
@@ -190,22 +189,15 @@ def test_a_change_whose_reply_is_lost_for_good_has_an_unknown_outcome(
     assert net.direct.count("c", {"n": 0}) + net.direct.count("c", {"_id": 2}) in (0, 2)  # it happened, once
 
 
-def test_a_counter_is_counted_once_when_the_request_comes_twice(net):
-    docs = net.docs()
-    docs.insert("c", [{"_id": 1, "n": 0}])
-    net.proxy.arm(Fault("repeat", match=b"update\0"))
-    assert docs.update("c", {"_id": 1}, {"$inc": {"n": 1}})
-    assert list(net.direct.find("c", {})) == [{"_id": 1, "n": 1}]
-
-
 def test_a_refusal_by_an_index_is_no_matter_of_the_network(net):
     docs = net.docs()
     docs.ensure(INDEXES)
     where = {"sid": "s", "state": "committed"}
     docs.insert("records", [{"_id": "a", **where, "n": 1}, {"_id": "b", "sid": "s", "state": "pending"}])
     net.proxy.arm(Fault("lose", match=b"update\0"))
-    with pytest.raises(Conflict):
-        docs.update("records", {"_id": "b"}, {"$set": {**where, "n": 1}})
+    for raised in (OutcomeUnknown, Conflict):  # the first refusal never came
+        with pytest.raises(raised):
+            docs.update("records", {"_id": "b"}, {"$set": {**where, "n": 1}})
 
 
 def test_a_server_that_does_not_answer_is_unavailable_in_bounded_time(net):

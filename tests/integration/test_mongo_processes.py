@@ -128,6 +128,7 @@ def test_what_was_acknowledged_survives_the_servers_death(own_mongo, committers)
     running.finish()
     assert len(running.acknowledged) == 4 * 60
     times = check_log(url, running.acknowledged)
+    assert not any("ClaimRevoked" in text for text in running.errors.values()), running.errors  # nobody revokes any
     told = sum(text.count("OutcomeUnknown") for text in running.errors.values())
     assert sum(times.values()) - len(times) <= told, running.errors
 

@@ -73,10 +73,10 @@ class SimDocs(MemoryDocs, Caller):
         self.version += 1
         return MemoryDocs.insert(self, collection, [doc])
 
-    def fetch_update(self, collection: str, where: Filter, change: Change, *, upsert: bool = False) -> Doc | None:
-        def effect() -> Doc | None:
+    def update(self, collection: str, where: Filter, change: Change, *, upsert: bool = False) -> bool:
+        def effect() -> bool:
             self.version += 1
-            return MemoryDocs.fetch_update(self, collection, where, change, upsert=upsert)
+            return MemoryDocs.update(self, collection, where, change, upsert=upsert)
 
         return self._each("update", collection, where["_id"], effect)
 

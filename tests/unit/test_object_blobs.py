@@ -271,15 +271,49 @@ def test_a_lost_reply_of_the_database_counts_once(world, happened):
     assert world.states() == {} and list(world.objects.real.list()) == []
 
 
+@pytest.mark.parametrize("happened", [True, False])
+def test_an_insert_whose_reply_was_lost_is_sent_again(world, happened):
+    def lose(*args: Any) -> None:
+        world.docs.before.clear()
+        world.docs.after.clear()
+        raise OutcomeUnknown("lost")
+
+    (world.docs.after if happened else world.docs.before)["insert"] = lose
+    blobs = world.process()
+    assert publish(blobs)
+    assert world.states() == {"live": 1}
+    assert len(list(world.objects.real.list())) == 1
+
+
+def test_a_change_that_is_delivered_twice_has_happened(world):
+    """As by a driver that repeats what the server has forgotten: the reply that comes says that nothing matched."""
+    real, calls = world.docs.real.update, []
+
+    def twice(*args: Any, **options: Any) -> bool:
+        calls.append(real(*args, **options))
+        return real(*args, **options)
+
+    world.docs.real.update = twice
+    blobs = world.process()
+    assert publish(blobs)
+    copy = blobs.condemn(digest(DATA), "b1")
+    assert copy is not None
+    assert blobs.settle(copy, keep=True)
+    assert any(calls)
+    assert world.states() == {"live": 1}
+    assert len(list(world.objects.real.list())) == 1  # one that believed it would have sent the content again
+
+
 def test_a_database_that_loses_every_reply_is_given_up(world):
     blobs = world.process()
 
     def lose(*args: Any) -> None:
         raise OutcomeUnknown("lost")
 
-    world.docs.before["update"] = lose
-    with pytest.raises(OutcomeUnknown, match="again and again"):
-        publish(blobs)
+    for call in ("update", "insert"):
+        world.docs.before = {call: lose}
+        with pytest.raises(OutcomeUnknown, match="again and again"):
+            publish(blobs)
 
 
 # ---- sources, parts, resuming ----------------------------------------------------------------------------------------
