@@ -1,10 +1,10 @@
 """The blobs seam: which physical copies exist. One home of the copy state machine of SPEC "Protocol".
 
 A copy is live -> condemned(batch) -> live (resurrected) | gone. Keys name plain content: 64 hexadecimal digits of
-its SHA-256 for a file stored whole, ``rc-`` and the same digits for a file stored as a recipe, ``b3-`` and 64 digits of
-its BLAKE3 for a part. What the stored bytes look like is the
-business of ``content``. Implementations: ``blobs.folder`` (rename), ``blobs.memory``, and ``blobs.objects`` (an object
-store, and a database of the copies in it).
+its SHA-256 for a file stored whole, ``rc-`` or ``rt-`` and the same digits for one stored as a recipe, ``b3-`` or
+``t3-`` and 64 digits of its BLAKE3 for a part. What the stored bytes look like is the business of ``content``.
+Implementations: ``blobs.folder`` (rename), ``blobs.memory``, and ``blobs.objects`` (an object store, and a database of
+the copies in it).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = [
 
 HEAD_BYTES = 512  # of the stored form that ``Blobs.heads`` gives: enough for every header that this release writes
 
-_KEY = re.compile(r"((b3|rc)-)?[0-9a-f]{64}")
+_KEY = re.compile(r"((b3|t3|rc|rt)-)?[0-9a-f]{64}")
 
 Proof = Callable[[BinaryIO], bool]  # reads the stored bytes of a key and says whether they are whole
 

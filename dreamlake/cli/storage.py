@@ -24,6 +24,8 @@ def optimize(run: Run, scope: Address | None, all_kinds: bool) -> int:
     """Store checkpoints as parts and differences in the background.
 
     What was uploaded with another encoding, or by streams, is stored anew, smaller; content and checksums never change.
+    Long chains of differences are turned round, so that the newest version of a checkpoint is read fastest; what they
+    were before waits for the next gc.
     Whole copies that are no longer needed are removed at once, and bases that only differences still need are freed
     for the next gc. Safe beside uploads and collections.
     """
@@ -44,6 +46,10 @@ def optimize(run: Run, scope: Address | None, all_kinds: bool) -> int:
             "dropped": done.dropped,
             "bytesBefore": done.bytes_before,
             "bytesAfter": done.bytes_after,
+            "turnedChains": done.turned_chains,
+            "turnedVersions": done.turned_versions,
+            "turnedBytesBefore": done.turned_bytes_before,
+            "turnedBytesAfter": done.turned_bytes_after,
             "rebasedParts": done.rebased_parts,
             "rebaseCostBytes": done.rebase_cost_bytes,
             "freedBaseBytes": done.freed_base_bytes,
@@ -54,11 +60,18 @@ def optimize(run: Run, scope: Address | None, all_kinds: bool) -> int:
             f"would look at {count(done.candidates, 'large file')} stored whole ({size(done.candidate_bytes)});"
             " what that brings is known once they are coded"
         )
+        if done.turned_chains:
+            run.out.line(f"would turn round {count(done.turned_chains, 'chain')} of {done.turned_versions} versions")
         return 0
     run.out.line(
         f"{count(done.recoded, 'file')} coded: {size(done.bytes_before)} became {size(done.bytes_after)}; "
         f"{done.left} better left whole"
     )
+    if done.turned_chains:
+        run.out.line(
+            f"{count(done.turned_chains, 'chain')} of {done.turned_versions} versions turned round, the newest reads "
+            f"fastest: {size(done.turned_bytes_after)} instead of {size(done.turned_bytes_before)}, which gc can free"
+        )
     if done.rebased_parts:
         gain = done.freed_base_bytes - done.rebase_cost_bytes
         run.out.line(f"{count(done.rebased_parts, 'part')} no longer need an old base: gc can free {size(gain)} more")

@@ -17,6 +17,7 @@ from typing import BinaryIO
 from dreamlake.blobs import Blobs, Copy
 from dreamlake.content import codecs, frame, recipe
 from dreamlake.content.buffers import Buffers, Fresh, new_buffer
+from dreamlake.content.names import recipe_keys, twin
 from dreamlake.content.recent import RecentParts
 from dreamlake.content.recipe import GLUE, Recipe
 from dreamlake.errors import Corrupt, NotFound
@@ -30,23 +31,33 @@ _MAX_STORED = codecs.MAX_PART + frame.PREFIX_SIZE + frame.MAX_HEADER + 1  # one 
 _HEAD = frame.PREFIX_SIZE + 4096  # of a stored part: enough for every header that this release writes
 
 
-def recipe_key(digest: str) -> str:
-    """Where the recipe of a content lies."""
-    return "rc-" + digest
-
-
 def read_recipe(blobs: Blobs, digest: str, size: int | None = None) -> Recipe:
-    """The recipe of a content.
+    """A recipe of a content: the first that there is, and that reads.
 
     Raises ``NotFound`` when there is none, ``Corrupt`` when it does not read or is of other content.
     """
-    key = recipe_key(digest)
+    return find_recipe(blobs, digest, size)[1]
+
+
+def find_recipe(blobs: Blobs, digest: str, size: int | None = None) -> tuple[str, Recipe]:
+    """The same, and where it lies."""
+    failures: list[NotFound | Corrupt] = []
+    for key in recipe_keys(digest):
+        try:
+            return key, recipe_at(blobs, key, size)
+        except (NotFound, Corrupt) as error:
+            failures.append(error)
+    raise min(failures, key=lambda error: isinstance(error, NotFound))
+
+
+def recipe_at(blobs: Blobs, key: str, size: int | None = None) -> Recipe:
+    """The recipe in exactly this place. Raises the same."""
     with blobs.open(key) as stream:
         stored = read_up_to(stream, MAX_RECIPE_BYTES + 1)
     if len(stored) > MAX_RECIPE_BYTES:
         raise Corrupt(f"the recipe {key} has more than {MAX_RECIPE_BYTES:,} bytes", path=key)
     found = recipe.decode(stored)
-    if found.sha256 != digest or (size is not None and found.size != size):
+    if found.sha256 != key[-64:] or (size is not None and found.size != size):
         raise Corrupt(f"the recipe {key} is of other content ({found.sha256}, {found.size:,} bytes)", path=key)
     return found
 
@@ -104,11 +115,11 @@ def _needs_of(head: bytes) -> list[tuple[str, int]]:
 
 def is_missing(blobs: Blobs, digest: str) -> bool:
     """True when the content is not stored as a recipe."""
-    try:
-        blobs.open(recipe_key(digest)).close()
-    except NotFound:
-        return True
-    return False
+    for key in recipe_keys(digest):
+        with contextlib.suppress(NotFound):
+            blobs.open(key).close()
+            return False
+    return True
 
 
 class Assembled:
@@ -196,5 +207,9 @@ class Assembled:
     def _fetch(self, key: str) -> bytes | memoryview:
         try:
             return stored_part(self._blobs, key, self._buffers.fresh)
+        except NotFound:
+            pass
+        try:  # a chain that is turned round while it is read: the same bytes are in the other slot
+            return stored_part(self._blobs, twin(key), self._buffers.fresh)
         except NotFound as error:
             raise Corrupt(f"part {key} of content {self.recipe.sha256} is missing", path=key) from error

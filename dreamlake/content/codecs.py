@@ -26,6 +26,7 @@ from dreamlake.content.parts import (
     guess_width,
     link_of,
     part_key,
+    proves,
 )
 from dreamlake.errors import Corrupt, NotFound
 
@@ -106,8 +107,8 @@ def read_base(
             found = _Chain(fetch, others, fresh, careful=False).read(key, size, MAX_DEPTH)
         else:
             found = _read_straight(key, size, fetch, remembered, fresh)
-        before_too = found.before is None or part_key(found.before.plain) == found.before.key
-        if before_too and part_key(found.plain) == key:
+        before_too = found.before is None or proves(found.before.key, found.before.plain)
+        if before_too and proves(key, found.plain):
             return found
     return _Chain(fetch, others, fresh, careful=True).read(key, size, MAX_DEPTH)  # which one is it?
 
@@ -206,7 +207,7 @@ class _Chain:
             return bases[-1].plain
 
         plain = decode_part(stored, size, fetch_base, self._fresh)
-        if self._careful and part_key(plain) != key:
+        if self._careful and not proves(key, plain):
             raise Corrupt(f"the part {key} does not have the content that its key promises", path=key)
         depth = max((base.depth + 1 for base in bases), default=0)
         return Base(key, plain, depth, Known(bases[0].key, bases[0].plain) if bases else None)

@@ -17,12 +17,12 @@ from typing import Any, Protocol
 
 from dreamlake.blobs import Blobs, Staged, Stager
 from dreamlake.content import chunking, codecs, recipe
-from dreamlake.content.assembled import recipe_key
 from dreamlake.content.buffers import Buffers
 from dreamlake.content.chunking import Plan
 from dreamlake.content.codecs import Base, Encoded
 from dreamlake.content.containers import Source
-from dreamlake.content.presence import rely_on_part
+from dreamlake.content.names import recipe_key, twin
+from dreamlake.content.presence import rely_on_part, rely_on_parts
 from dreamlake.content.recipe import MAX_GLUE
 from dreamlake.threads import ThreadPoolExecutor
 
@@ -40,6 +40,32 @@ class Bases(Protocol):
     def coded(self, part: Base) -> None:
         """A part was coded or found stored; it may be the base of a later one. Called by several threads."""
         ...
+
+
+class Places(Protocol):
+    """Under which keys parts and recipe are looked for, and stored."""
+
+    slot: int  # of the recipe
+
+    def known(self, key: str) -> Sequence[str]:
+        """Keys under which a part may be stored already; ``key`` is the one in the first slot."""
+        ...
+
+    def new(self, key: str) -> str:
+        """The key to store it under."""
+        ...
+
+
+class _Anywhere:
+    """New parts go to the first slots; those that are stored in any are used."""
+
+    slot = 0
+
+    def known(self, key: str) -> Sequence[str]:
+        return key, twin(key)
+
+    def new(self, key: str) -> str:
+        return key
 
 
 @dataclass
@@ -106,6 +132,7 @@ def ingest(
     blobs: Blobs,
     *,
     bases: Bases | None = None,
+    places: Places | None = None,
     effort: int = 1,
     workers: int | None = None,
     buffers: Buffers | None = None,
@@ -114,6 +141,7 @@ def ingest(
     """Code a file by its plan and stage everything that is not stored yet.
 
     Args:
+        places: where parts are stored; by default, new ones in the first slots.
         effort: see ``codecs.encode_part``.
         workers: threads that code (default: one a core).
         buffers: where the memory of the parts comes from.
@@ -122,7 +150,9 @@ def ingest(
     change meanwhile. Errors of reading pass through; then nothing stays staged.
     """
     buffers = buffers or Buffers()
-    work = _Ingest(source, plan, blobs, bases, effort, workers or os.cpu_count() or 1, buffers, progress)
+    work = _Ingest(
+        source, plan, blobs, bases, places or _Anywhere(), effort, workers or os.cpu_count() or 1, buffers, progress
+    )
     try:
         return work.run()
     except BaseException:
@@ -139,12 +169,15 @@ class _Ingest:
         plan: Plan,
         blobs: Blobs,
         bases: Bases | None,
+        places: Places,
         effort: int,
         workers: int,
         buffers: Buffers,
         progress: Callable[[int], None] | None,
     ) -> None:
         self._source, self._plan, self._blobs, self._bases = source, plan, blobs, bases
+        self._places = places
+        self._names: dict[str, Future[str]] = {}  # key in the first slot -> key of the form
         self._effort, self._workers, self._buffers, self._progress = effort, workers, buffers, progress
         self._sha = hashlib.sha256()
         self._forms: dict[str, Form] = {}
@@ -189,7 +222,10 @@ class _Ingest:
             self.discard()
             return None
         return Coded(
-            digest, plan.size, list(self._forms.values()), self._stage(recipe_key(digest), [recipe.encode(made)])
+            digest,
+            plan.size,
+            list(self._forms.values()),
+            self._stage(recipe_key(digest, self._places.slot), [recipe.encode(made)]),
         )
 
     def discard(self) -> None:
@@ -234,14 +270,23 @@ class _Ingest:
 
     def _code(self, number: int, plain: memoryview) -> str:
         """Runs on a coder thread: the key of a part, after staging what is not stored yet."""
-        key = codecs.part_key(plain)
+        first = codecs.part_key(plain)
         with self._lock:
-            if key in self._forms:
-                return key
-            self._forms[key] = Form(key, len(plain))
-        stored = rely_on_part(self._blobs, key, len(plain), resurrect=False)
+            name = self._names.get(first)
+            if name is None:
+                mine = self._names[first] = Future[str]()
+        if name is not None:
+            return name.result()
+        try:
+            key, stored = self._look(first, len(plain))
+            with self._lock:
+                form = self._forms[key] = Form(key, len(plain))
+        except BaseException as error:
+            mine.set_exception(error)
+            raise
+        mine.set_result(key)
         if stored is not None:
-            self._forms[key].needs = tuple(stored)
+            form.needs = tuple(stored)
             if self._bases:
                 self._bases.coded(Base(key, plain, len(stored) - 1))
             return key
@@ -253,12 +298,19 @@ class _Ingest:
         if self._bases:
             self._bases.coded(Base(key, plain, coded.depth))
         with self._lock:
-            form = self._forms[key]
             form.bases = _used(coded, base)
             chains = [rely_on_part(self._blobs, *used, resurrect=False) or [used[0]] for used in form.bases]
             form.needs = tuple(dict.fromkeys(key for chain in chains for key in chain))
             form.staged, form.stager = staged.staged, staged.stager
         return key
+
+    def _look(self, first: str, size: int) -> tuple[str, list[str] | None]:
+        """Under which key a part goes, and what it needs if it is stored there."""
+        asked = [(key, size) for key in self._places.known(first)]
+        for (key, _), stored in rely_on_parts(self._blobs, asked, resurrect=False).items():
+            if stored is not None:
+                return key, stored
+        return self._places.new(first), None
 
     def _stage(self, key: str, stored: Sequence[bytes | memoryview]) -> Form:
         stager = self._blobs.stage()

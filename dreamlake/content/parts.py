@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 from dreamlake.content import blocks, choosing, frame, kernels, streams
 from dreamlake.content.buffers import Fresh, new_buffer
 from dreamlake.content.frame import Frame, Kind
+from dreamlake.content.names import PARTS
 from dreamlake.errors import Corrupt
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "guess_width",
     "link_of",
     "part_key",
+    "proves",
 ]
 
 MAX_DEPTH = 8  # differences on top of each other
@@ -53,7 +55,7 @@ _TRY_BYTES = 1 << 16
 _GUESS_BYTES = 1 << 12
 _SMALL_PIECE = 1 << 16
 
-_KEY = re.compile("b3-[0-9a-f]{64}")
+_KEY = re.compile("[bt]3-[0-9a-f]{64}")
 
 
 class Known(NamedTuple):
@@ -120,7 +122,12 @@ def part_key(plain: bytes | memoryview) -> str:
     """The key of a part: ``b3-`` and the BLAKE3 of its plain bytes in hexadecimal digits."""
     from blake3 import blake3
 
-    return "b3-" + blake3(plain).hexdigest()
+    return PARTS[0] + blake3(plain).hexdigest()
+
+
+def proves(key: str, plain: bytes | memoryview) -> bool:
+    """True if these are the plain bytes that the key of a part, in either slot, promises."""
+    return part_key(plain)[3:] == key[3:]
 
 
 def encode_part(

@@ -19,11 +19,11 @@ from dreamlake.content.assembled import (
     MAX_RECIPE_BYTES,
     _needs_of,
     part_needs,
-    read_recipe,
-    recipe_key,
+    recipe_at,
     stored_part,
 )
 from dreamlake.content.chunking import MIN_FILE
+from dreamlake.content.names import RECIPES, recipe_key, recipe_keys
 from dreamlake.errors import Corrupt, NotFound
 from dreamlake.rawio import read_up_to
 
@@ -53,29 +53,50 @@ def rely_all(blobs: Blobs, contents: Sequence[Content], *, resurrect: bool = Tru
     return found
 
 
-def rely_on_recipe(blobs: Blobs, digest: str, size: int, *, resurrect: bool = True) -> list[str] | None:
-    """Like ``rely``, but a whole copy does not count."""
-    return rely_on_recipes(blobs, [(digest, size)], resurrect=resurrect)[0]
+def rely_on_recipe(
+    blobs: Blobs, digest: str, size: int, *, resurrect: bool = True, places: Sequence[str] | None = None
+) -> list[str] | None:
+    """Like ``rely``, but a whole copy does not count.
+
+    Args:
+        places: which recipes of it count; all when None.
+    """
+    for key in recipe_keys(digest) if places is None else places:
+        found = _rely_at(blobs, [(key, size)], resurrect)[0]
+        if found is not None:
+            return found
+    return None
 
 
 def rely_on_recipes(blobs: Blobs, contents: Sequence[Content], *, resurrect: bool = True) -> list[list[str] | None]:
     """``rely_on_recipe`` for many."""
-    wanted = [Wanted(recipe_key(digest), None, _recipe_proof(digest, size)) for digest, size in contents]
+    found: list[list[str] | None] = [None] * len(contents)
+    for slot in range(len(RECIPES)):
+        left = [i for i, form in enumerate(found) if form is None]
+        forms = _rely_at(blobs, [(recipe_key(contents[i][0], slot), contents[i][1]) for i in left], resurrect)
+        for i, form in zip(left, forms, strict=True):
+            found[i] = form
+    return found
+
+
+def _rely_at(blobs: Blobs, recipes: Sequence[Content], resurrect: bool) -> list[list[str] | None]:
+    """The blobs of contents (key of the recipe, plain bytes) that are complete in exactly these places."""
+    wanted = [Wanted(key, None, _recipe_proof(key[-64:], size)) for key, size in recipes]
     parts: list[list[Content] | None] = []
-    for (digest, size), hit in zip(contents, blobs.look_all(wanted, resurrect=resurrect), strict=True):
+    for (key, size), hit in zip(recipes, blobs.look_all(wanted, resurrect=resurrect), strict=True):
         try:
-            parts.append([(p.key, p.size) for p in read_recipe(blobs, digest, size).parts] if hit else None)
+            parts.append([(p.key, p.size) for p in recipe_at(blobs, key, size).parts] if hit else None)
         except (NotFound, Corrupt):
             parts.append(None)
     chains = rely_on_parts(blobs, [part for listed in parts for part in listed or ()], resurrect=resurrect)
     found: list[list[str] | None] = []
-    for (digest, _), listed in zip(contents, parts, strict=True):
+    for (key, _), listed in zip(recipes, parts, strict=True):
         needed = None if listed is None else [chains[part] for part in listed]
         if needed is None or None in needed:
             found.append(None)
         else:
-            keys = [key for chain in needed for key in chain or ()]
-            found.append(list(dict.fromkeys([digest, recipe_key(digest), *keys])))
+            forms = [form for chain in needed for form in chain or ()]
+            found.append(list(dict.fromkeys([key[-64:], key, *forms])))
     return found
 
 

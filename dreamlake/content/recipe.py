@@ -5,7 +5,8 @@ Stored as a frame of kind recipe:
     header   {"sha256": hex, "container": kind, "splitter": version, "parts": n, "segments": n,
               "sizes": [table, glue, tensors], "coded": [table, glue, tensors]}; plain bytes, and bytes in the payload
     payload  three zstd frames, one after the other (one of no plain bytes is left out):
-    table    for each part: BLAKE3 of its plain bytes (32 bytes), size (4), element width (1), label (8);
+    table    for each part: BLAKE3 of its plain bytes (32 bytes), size (4), element width (1; + 128 for one in the
+             second slot, see ``names``), label (8);
              then for each segment its length (8); then for each segment 0 for glue or 1 + the number of its part (4)
     glue     the bytes of all glue segments, one after the other
     tensors  JSON: a list of [name, dtype, shape, offset, length, strides or null]
@@ -30,6 +31,7 @@ from dreamlake.content.codecs import MAX_PART, WIDTHS
 from dreamlake.content.containers import Source, Tensor
 from dreamlake.content.containers.layout import MAX_TENSORS, sound
 from dreamlake.content.frame import Kind
+from dreamlake.content.names import PARTS
 from dreamlake.errors import Corrupt
 
 __all__ = ["GLUE", "PartRef", "Recipe", "Segment", "assemble", "build", "decode", "encode"]
@@ -39,10 +41,11 @@ MAX_GLUE = 64 << 20
 MAX_TENSOR_TEXT = 64 << 20
 GLUE = -1
 _PART = Struct("<32sIB8s")
+_SECOND = 128
 
 
 class PartRef(NamedTuple):
-    """One part: key (``b3-`` and BLAKE3), plain bytes, element width (0: not numbers), label (see ``chunking``)."""
+    """One part: key, plain bytes, element width (0: not numbers), label (see ``chunking``)."""
 
     key: str
     size: int
@@ -120,7 +123,11 @@ def build(plan: Plan, keys: Sequence[str], sha256: str, file: BinaryIO | bytes |
 
 def encode(recipe: Recipe) -> bytes:
     """The stored form."""
-    rows = [_PART.pack(bytes.fromhex(p.key[3:]), p.size, p.width, bytes.fromhex(p.label)) for p in recipe.parts]
+    rows = []
+    for part in recipe.parts:
+        slot = PARTS.index(part.key[:3])
+        digest, label = bytes.fromhex(part.key[3:]), bytes.fromhex(part.label)
+        rows.append(_PART.pack(digest, part.size, part.width | _SECOND * slot, label))
     count = len(recipe.segments)
     rows.append(pack(f"<{count}Q", *(segment.length for segment in recipe.segments)))
     rows.append(pack(f"<{count}I", *(segment.part + 1 for segment in recipe.segments)))
@@ -196,10 +203,11 @@ def _sections(payload: memoryview, header: Any) -> tuple[bytes, bytes, bytes]:
     return sections[0], sections[1], sections[2]
 
 
-def _part(digest: bytes, size: int, width: int, label: bytes) -> PartRef:
+def _part(digest: bytes, size: int, packed: int, label: bytes) -> PartRef:
+    slot, width = divmod(packed, _SECOND)
     if not 0 < size <= MAX_PART or width not in (0, *WIDTHS):
         raise Corrupt(f"a part of {size:,} bytes with elements of {width}")
-    return PartRef("b3-" + digest.hex(), size, width, label.hex())
+    return PartRef(PARTS[slot] + digest.hex(), size, width, label.hex())
 
 
 def _segments(

@@ -17,7 +17,7 @@ from dreamlake.content.assembled import Assembled, part_head, stored_part
 from dreamlake.content.chunking import MIN_FILE, Plan
 from dreamlake.content.codecs import Base
 from dreamlake.content.containers import Odd, Source, detect
-from dreamlake.content.ingest import Coded, ingest
+from dreamlake.content.ingest import Coded, Places, ingest
 from dreamlake.content.staging import Progress
 from dreamlake.errors import LakeError
 from dreamlake.model import split_key
@@ -40,7 +40,10 @@ def code(
     *,
     encoding: str,
     earlier: Sequence[Known] = (),
+    against: Sequence[tuple[str, int]] | None = None,
+    places: Places | None = None,
     thorough: bool = False,
+    before: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Coded | None:
@@ -50,7 +53,10 @@ def code(
         view: the session that it goes to: where earlier versions are looked for.
         file: a seekable binary stream; its position is changed.
         earlier: stored files that may be its earlier version, too, the newest first.
+        against: (digest, bytes) of the only files that it may be coded against; None for any.
+        places: see ``ingest``.
         thorough: take the time for the smallest form (``optimize``); an upload must not wait for it.
+        before: use two earlier versions, to extrapolate; takes twice the time.
         encoding: "raw" codes nothing, "auto" containers of tensors, "coded" every large file.
     """
     if encoding == "raw" or size < MIN_FILE:
@@ -61,7 +67,8 @@ def code(
     plan = _plan(file, size, encoding)
     if plan is None:
         return None
-    bases = Earlier(store, plan, candidates(view, key, earlier), before=thorough)
+    found = candidates(view, key, earlier) if against is None else against
+    bases = Earlier(store, plan, found, before=before)
     effort = THOROUGH if thorough else QUICK
     try:
         return ingest(
@@ -69,6 +76,7 @@ def code(
             plan,
             store.blobs,
             bases=bases,
+            places=places,
             effort=effort,
             workers=workers,
             buffers=store.recent.buffers,
@@ -86,16 +94,17 @@ def _plan(file: BinaryIO, size: int, encoding: str) -> Plan | None:
 
 
 def candidates(view: Fold, key: str, earlier: Sequence[Known] = ()) -> list[tuple[str, int]]:
-    """(digest, bytes) of files that may be earlier versions of the one at ``key``, the likeliest first.
+    """(digest, bytes) of files that may be other versions of the one at ``key``, the likeliest first.
 
-    The newest version at the same path; then, newest first, files of the same name in other folders (shards of an
-    earlier step), files with the same suffix in the same folder, and files with the same suffix anywhere.
+    Those of ``earlier`` and the newest version at the same path; then, newest first, files of the same name in other
+    folders (shards of an earlier step), files with the same suffix in the same folder, and files with the same suffix
+    anywhere.
     """
     folder, name = split_key(key)
     suffix = os.path.splitext(name)[1]
     current = view.current_at(key)
-    rows = [] if current is None else [(key, current.digest, current.size_bytes)]
-    rows += [*earlier, *((row.key, row.digest, row.size_bytes) for row in view.newest(MIN_FILE, suffix))]
+    rows = [*earlier, *([] if current is None else [(key, current.digest, current.size_bytes)])]
+    rows += [(row.key, row.digest, row.size_bytes) for row in view.newest(MIN_FILE, suffix)]
 
     def distance(row: Known) -> int:
         if row[0] == key:

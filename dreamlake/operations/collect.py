@@ -15,13 +15,14 @@ from datetime import datetime, timedelta, timezone
 
 from dreamlake.blobs import Copy
 from dreamlake.catalog import Pending
+from dreamlake.content.names import is_part
 from dreamlake.errors import LakeError
 from dreamlake.operations.collection import BRAKE_SHARE, Collection, Outcome, Tally
 from dreamlake.operations.context import Store
 from dreamlake.operations.forms import put_back
 from dreamlake.operations.marking import Marks
 from dreamlake.operations.packed import Packed
-from dreamlake.operations.references import PART, Reason
+from dreamlake.operations.references import Reason
 from dreamlake.ports import iso
 
 TRASH_S = 86_400.0  # how long a condemned copy stays before it is removed: comfort, not safety
@@ -145,7 +146,7 @@ class _Run:
             if done % 1000 == 0:
                 self._progress("list", done, 0)
             self.marks.contents.note(copy.key)
-            self.report.parts += copy.key.startswith(PART)
+            self.report.parts += is_part(copy.key)
             if copy.batch is None:
                 self._copies.add(copy.key, copy.size)
             else:

@@ -15,6 +15,7 @@ from dreamlake.catalog import Committed
 from dreamlake.catalog.fold import Fold
 from dreamlake.content.chunking import MIN_FILE
 from dreamlake.content.ingest import Coded, Form
+from dreamlake.content.names import recipe_keys
 from dreamlake.content.presence import rely_all, rely_on_part, rely_on_recipe
 from dreamlake.content.staging import Plain, stage_again
 from dreamlake.errors import ClaimRevoked, LakeError, NotFound
@@ -198,17 +199,22 @@ def recode(store: Store, session: SessionKey, plain: Plain) -> bool:
         raise
 
 
-def drop_whole(store: Store, session: SessionKey, digest: str, size: int) -> bool:
-    """Remove the whole copy of a content that has a complete coded form; True if it is gone.
+def drop_form(store: Store, session: SessionKey, digest: str, size: int, form: str) -> bool:
+    """Remove the whole copy of a content, or one of its recipes, when it has another complete coded form.
 
-    Whoever relied on the whole copy relies on the content, which collectors follow into its recipe; a collector that
-    looked for recipes before this one was there learns of its parts from the record that names them. The coded form
-    is looked at after the whole copy was hidden (a condemned part is brought back to life by that), and made durable.
+    Whoever relied on what goes relies on the content, which collectors follow into its recipes; a collector that
+    looked for recipes before this one was there learns of its parts from the record that names them. The other form
+    is looked at after this one was hidden (a condemned part is brought back to life by that), and made durable. Two
+    who want to drop each other's form: the second to look finds the first one's hidden, and brings it back.
 
     Args:
         session: where the record goes.
+        form: what goes: the digest itself, or the key of a recipe.
+
+    Returns True if it is gone.
     """
-    named = rely_on_recipe(store.blobs, digest, size, resurrect=False)
+    others = [key for key in recipe_keys(digest) if key != form]
+    named = rely_on_recipe(store.blobs, digest, size, resurrect=False, places=others)
     if named is None:
         return False
     batch = f"{store.ports.now():%Y%m%dT%H%M%SZ}-{store.ports.new_id()}"
@@ -218,8 +224,8 @@ def drop_whole(store: Store, session: SessionKey, digest: str, size: int) -> boo
         return False
     copy = None
     try:
-        copy = store.blobs.condemn(digest, batch)
-        found = rely_on_recipe(store.blobs, digest, size) if copy is not None else None
+        copy = store.blobs.condemn(form, batch)
+        found = rely_on_recipe(store.blobs, digest, size, places=others) if copy is not None else None
         if copy is None or found is None or not set(found) <= set(named):
             raise ClaimRevoked(f"the coded form of {digest} is not complete, or not as claimed")
         store.blobs.barrier(found)

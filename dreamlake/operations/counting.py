@@ -18,6 +18,7 @@ from dreamlake.content.chunking import PlannedPart, gather
 from dreamlake.content.codecs import Base
 from dreamlake.content.containers import Odd
 from dreamlake.content.frame import Kind
+from dreamlake.content.names import is_recipe
 from dreamlake.content.recent import RecentParts
 from dreamlake.errors import NotFound
 
@@ -75,7 +76,7 @@ class CountingBlobs(MemoryBlobs):
         head = self.staged.pop(staged.handle)
         if not replace and (key in self._heads or key in self._recipes):
             return False
-        if not key.startswith("rc-"):
+        if not is_recipe(key):
             self._heads[check_key(key)] = head
         elif key not in self._recipes:
             self._recipes[key] = head

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dreamlake.blobs import Copy
 from dreamlake.content import codecs, frame
 from dreamlake.content.assembled import copy_needs, stored_copies, stored_part
+from dreamlake.content.names import is_part
 from dreamlake.errors import LakeError, NotFound
 from dreamlake.operations.context import Store
-from dreamlake.operations.references import PART
 
 _TRIES = 20  # others may condemn and publish the part at the same time
 _PROBE = 1 << 16
@@ -29,7 +29,7 @@ def put_back(store: Store, copy: Copy) -> bool:
     Returns False when the copy was not condemned any more, or stays so: its part does not read just now.
     """
     blobs = store.blobs
-    if not copy.key.startswith(PART) or not KEEP_UNTIL_SERVED:
+    if not is_part(copy.key) or not KEEP_UNTIL_SERVED:
         return blobs.settle(copy, keep=True)
     for _ in range(_TRIES):
         if blobs.settle(copy, keep=True, drop=False):

@@ -11,10 +11,10 @@ from typing import BinaryIO, NamedTuple
 from dreamlake.blobs import Blobs, Copy, Proof
 from dreamlake.content import codecs, frame, reading, recipe
 from dreamlake.content.assembled import MAX_RECIPE_BYTES, stored_copies, stored_part
+from dreamlake.content.names import is_part, is_recipe
 from dreamlake.errors import LakeError, NotFound
 from dreamlake.operations.context import Store
 from dreamlake.operations.findings import Problem
-from dreamlake.operations.references import PART, RECIPE
 from dreamlake.rawio import read_up_to
 
 BATCH_BYTES = 256 << 20  # stored bytes, and
@@ -84,9 +84,9 @@ def _batches(copies: list[Copy]) -> Iterator[list[Copy]]:
 
 def proof(blobs: Blobs, key: str) -> Proof:
     """A check of all stored bytes of a blob of any kind; it may raise ``LakeError`` or ``OSError`` instead."""
-    if key.startswith(RECIPE):
+    if is_recipe(key):
         return lambda stream: recipe.decode(read_up_to(stream, MAX_RECIPE_BYTES)).sha256 == key[-64:]
-    if not key.startswith(PART):
+    if not is_part(key):
         return reading.proof(key)
 
     return lambda stream: len(plain_part(blobs, key, stream)) >= 0  # else it has raised

@@ -12,14 +12,15 @@ from datetime import datetime, timedelta
 
 from dreamlake.blobs import Copy
 from dreamlake.catalog.fold import Fold, Kept
-from dreamlake.content.assembled import copy_needs, recipe_key
+from dreamlake.content.assembled import copy_needs
+from dreamlake.content.names import PARTS, is_part, recipe_keys, twin
 from dreamlake.errors import LakeError, NotFound, StateError, UnsupportedFormat
 from dreamlake.model import SessionKey
 from dreamlake.operations.collection import Collection, LetGo
 from dreamlake.operations.commit import commit
 from dreamlake.operations.context import Store
 from dreamlake.operations.packed import Packed
-from dreamlake.operations.references import PART, Contents, Reason, References, Sessions, reason_of
+from dreamlake.operations.references import Contents, Reason, References, Sessions, reason_of
 from dreamlake.operations.retention import decisions, rules_of
 from dreamlake.ports import iso
 
@@ -126,7 +127,7 @@ class Marks:
     def _count(self, key: str, reason: Reason) -> None:
         """Count a need and all that it needs: a restore names only the content, an upload only the next bases."""
         self.refs.add(key, reason)
-        if key.startswith(PART):
+        if is_part(key):
             self._follow([key], reason)
         elif self.contents.has_recipe(key):
             self._expand(key[-64:], reason)
@@ -141,7 +142,7 @@ class Marks:
             reason = self.refs.reason(digest)
             if reason is not None:
                 self._expand(digest, reason)
-        if any(shard.startswith(PART) for shard in live.shards()):
+        if any(shard.startswith(PARTS) for shard in live.shards()):
             self._look_for_lost(live)
 
     def read_condemned(self) -> None:
@@ -155,7 +156,7 @@ class Marks:
         while new:
             new = False
             for copy in self._store.blobs.condemned():
-                if copy.key.startswith(PART) and (copy.key, copy.batch) not in read and self.refs.keeps(copy.key):
+                if is_part(copy.key) and (copy.key, copy.batch) not in read and self.refs.keeps(copy.key):
                     read.add((copy.key, copy.batch))
                     reason = self.refs.reason(copy.key) or Reason.UNKNOWN
                     for each in (copy, Copy(copy.key, None, 0)):
@@ -187,7 +188,7 @@ class Marks:
                     return
 
     def _stored_now(self, digest: str) -> bool:
-        for key in (digest, recipe_key(digest)):
+        for key in (digest, *recipe_keys(digest)):
             with contextlib.suppress(NotFound):
                 self._store.blobs.open(key).close()
                 return True
@@ -199,7 +200,8 @@ class Marks:
             self._report.notes.append(f"{why}; every part is kept until it is repaired")
 
     def _expand(self, digest: str, reason: Reason) -> None:
-        self.refs.add(recipe_key(digest), reason)
+        for key in recipe_keys(digest):
+            self.refs.add(key, reason)
         try:
             parts = self.contents.parts(digest)
         except (LakeError, OSError) as error:
@@ -223,9 +225,16 @@ class Marks:
                 waiting += [base for base, _ in self.contents.bases(key)]
             except NotFound:
                 del self._followed[key]  # lost, or not there yet: then the claim names its base, too
+                self._follow_twin(key, reason)
             except (LakeError, OSError) as error:
                 if reason.keeps:
                     self._keep_every_part(f"the part {key} cannot be read: {error}")
+
+    def _follow_twin(self, key: str, reason: Reason) -> None:
+        """Where a part is not in the slot that is named, readers take it from the other one."""
+        other = twin(key)
+        if self._followed.get(other, reason + 1) > reason and self._store.blobs.copies_of(other):
+            self._follow([other], reason)
 
 
 def _let_go(session: SessionKey, version: Kept, why: str) -> LetGo:

@@ -1,10 +1,11 @@
 """Optimize: stored content re-encoded smaller in the background. Content, keys and checksums never change (I2).
 
-Three steps, each safe beside uploads and collections, each resumable because it looks at what is there:
+Four steps, each safe beside uploads and collections, each resumable because it looks at what is there:
 
-- *recode*: a checkpoint that is stored whole gets a coded form beside it;
+- *recode*: a checkpoint that is stored whole gets a coded form beside it, the newest first, as a base of older ones;
 - *drop*: the whole copy of a content that has a complete coded form is condemned, and removed once the coded form was
   seen live after that, under a record that names it;
+- *turn*: chains whose newest version needs many others are turned round (``turning``);
 - *rebase*: parts that need a base which nothing else refers to any more are stored without it, when that is smaller.
 """
 
@@ -23,9 +24,10 @@ from dreamlake.content.staging import Plain
 from dreamlake.errors import ClaimRevoked, Corrupt, LakeError, NotFound
 from dreamlake.model import SessionKey, Version, split_key
 from dreamlake.operations.coding import MAX_TRIED, Known, code
-from dreamlake.operations.commit import drop_whole, recode
+from dreamlake.operations.commit import drop_form, recode
 from dreamlake.operations.context import Store
 from dreamlake.operations.references import Contents, Sessions
+from dreamlake.operations.turning import turn
 
 WORTH = 0.98  # a coded form must be at most this share of the whole copy
 
@@ -44,6 +46,10 @@ class Optimized:
     dropped: int = 0
     bytes_before: int = 0
     bytes_after: int = 0
+    turned_chains: int = 0
+    turned_versions: int = 0
+    turned_bytes_before: int = 0
+    turned_bytes_after: int = 0
     rebased_parts: int = 0
     rebase_cost_bytes: int = 0
     freed_base_bytes: int = 0
@@ -57,12 +63,13 @@ def optimize(
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Optimized:
-    """Code what is stored whole, drop superfluous whole copies, and free bases that only differences still need.
+    """Code what is stored whole, drop superfluous whole copies, turn chains round so that their newest versions read
+    fast, and free bases that only differences still need.
 
     Args:
         sessions: only content of these; None for all. Bases are freed in the whole lake when it is None.
         encoding: "auto" for containers of tensors, "coded" for every large file.
-        dry_run: only count what is stored whole and would be tried.
+        dry_run: only count what is stored whole and would be tried, and chains that would be turned round.
 
     Raises ``Corrupt`` for content that does not match its checksum; what was done before stays done.
     """
@@ -72,6 +79,9 @@ def optimize(
     for done, session in enumerate(wanted):
         tell("recode", done, len(wanted))
         _recode_session(store, session, encoding, report)
+    turned = turn(store, sessions=sessions, dry_run=dry_run, progress=progress)
+    report.turned_chains, report.turned_versions = turned.chains, turned.versions
+    report.turned_bytes_before, report.turned_bytes_after = turned.old_bytes, turned.new_bytes
     if not dry_run and sessions is None:
         freed = rebase(store, progress=progress)
         report.rebased_parts, report.rebase_cost_bytes = freed.parts, freed.cost_bytes
@@ -81,13 +91,13 @@ def optimize(
 
 def _recode_session(store: Store, session: SessionKey, encoding: str, report: Optimized) -> None:
     view = store.catalog.view(session)
-    earlier: dict[tuple[str | None, str], list[Known]] = defaultdict(list)  # the newest first
+    newer: dict[tuple[str | None, str], list[Known]] = defaultdict(list)  # the nearest first
     seen: set[str] = set()
     kept = (v for v in view.versions() if v.size_bytes >= MIN_FILE and v.deleted_at is None)
-    for version in sorted(kept):
+    for version in sorted(kept, reverse=True):
         folder, name = split_key(version.key)
         suffix = os.path.splitext(name)[1]
-        series = [*earlier[folder, suffix][:MAX_TRIED], *earlier[None, suffix][:MAX_TRIED]]
+        series = [*newer[folder, suffix][:MAX_TRIED], *newer[None, suffix][:MAX_TRIED]]
         if version.digest not in seen:
             seen.add(version.digest)
             whole = _whole_size(store, version.digest)
@@ -97,7 +107,7 @@ def _recode_session(store: Store, session: SessionKey, encoding: str, report: Op
                 if not report.dry_run:
                     _recode(store, session, version, whole, series, encoding, report)
         for where in (folder, None):
-            earlier[where, suffix].insert(0, (version.key, version.digest, version.size_bytes))
+            newer[where, suffix].insert(0, (version.key, version.digest, version.size_bytes))
 
 
 def _whole_size(store: Store, digest: str) -> int | None:
@@ -126,7 +136,7 @@ def _recode(
             return
         report.recoded += 1
         report.bytes_after += new_bytes
-    if drop_whole(store, session, digest, size):
+    if drop_form(store, session, digest, size, digest):
         report.dropped += 1
         report.bytes_before += whole
 
@@ -143,7 +153,15 @@ def _code_again(
     view = store.catalog.view(session)
     with reading.open_plain(store.blobs, version.digest, version.size_bytes) as file:
         coded = code(
-            store, view, version.key, file, version.size_bytes, encoding=encoding, earlier=series, thorough=True
+            store,
+            view,
+            version.key,
+            file,
+            version.size_bytes,
+            encoding=encoding,
+            earlier=series,
+            thorough=True,
+            before=True,
         )
     if coded is None:
         return None

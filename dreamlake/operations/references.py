@@ -14,9 +14,10 @@ from enum import IntEnum
 
 from dreamlake.blobs import Blobs
 from dreamlake.catalog.fold import Fold, Kept
-from dreamlake.content.assembled import part_needs, read_recipe, recipe_key
+from dreamlake.content.assembled import part_needs, recipe_at
+from dreamlake.content.names import RECIPES, is_part, is_recipe, recipe_keys
 from dreamlake.content.presence import parts_needs
-from dreamlake.errors import LakeError
+from dreamlake.errors import LakeError, NotFound
 from dreamlake.model import SessionKey
 from dreamlake.operations.context import Store
 from dreamlake.operations.packed import Packed
@@ -24,8 +25,6 @@ from dreamlake.operations.packed import Packed
 HELD_FILES = 20_000  # files of folds kept in memory before sessions are released (some 30 MB), and
 HELD_SESSIONS = 16  # sessions, each of which may hold a checkpoint open
 _REMEMBERED = 256  # contents whose blobs are remembered
-RECIPE = recipe_key("")
-PART = "b3-"
 
 
 class Reason(IntEnum):
@@ -70,7 +69,7 @@ class References:
         return (self._reason(key, table.get(bytes.fromhex(key[-64:]))) for key in keys)
 
     def _reason(self, key: str, found: int | None) -> Reason | None:
-        if self.every_part is not None and key.startswith(PART) and (found is None or found >= Reason.EXPIRED):
+        if self.every_part is not None and is_part(key) and (found is None or found >= Reason.EXPIRED):
             return Reason.UNKNOWN
         return None if found is None else _REASONS[found]
 
@@ -94,7 +93,7 @@ class Contents:
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
-        self._recipes: set[bytes] = set()  # digests of contents that have a recipe
+        self._recipes: dict[bytes, int] = {}  # contents that have recipes: digest -> bits of the slots
         self._keys: dict[str, list[str]] = {}
         self._ahead: dict[str, list[tuple[str, int]]] = {}
 
@@ -108,8 +107,9 @@ class Contents:
 
     def note(self, key: str) -> None:
         """Take note of a stored blob."""
-        if key.startswith(RECIPE):
-            self._recipes.add(bytes.fromhex(key[-64:]))
+        if is_recipe(key):
+            digest = bytes.fromhex(key[-64:])
+            self._recipes[digest] = self._recipes.get(digest, 0) | 1 << RECIPES.index(key[:-64])
 
     def has_recipe(self, digest: str) -> bool:
         """True for a content (or the key of its recipe) that has a recipe."""
@@ -119,9 +119,24 @@ class Contents:
         """Digests of all contents that have a recipe, in order."""
         return (digest.hex() for digest in sorted(self._recipes))
 
+    def recipe_keys(self, digest: str) -> list[str]:
+        """The recipes of a content of which note was taken."""
+        slots = self._recipes.get(bytes.fromhex(digest), 0)
+        return [key for number, key in enumerate(recipe_keys(digest)) if slots >> number & 1]
+
     def parts(self, digest: str) -> dict[str, int]:
-        """Parts in a recipe -> plain bytes. Raises ``LakeError`` or ``OSError`` when it does not read."""
-        return {part.key: part.size for part in read_recipe(self._blobs, digest).parts}
+        """Parts in the recipes of a content -> plain bytes. Raises ``LakeError`` or ``OSError`` when one does not read,
+        or there is none."""
+        found: dict[str, int] = {}
+        missing: list[NotFound] = []
+        for key in recipe_keys(digest):
+            try:
+                found.update((part.key, part.size) for part in recipe_at(self._blobs, key).parts)
+            except NotFound as error:
+                missing.append(error)
+        if len(missing) == len(recipe_keys(digest)):
+            raise missing[0]
+        return found
 
     def bases(self, part: str) -> list[tuple[str, int]]:
         """The parts that decoding a part needs, and their plain bytes. Raises ``LakeError`` or ``OSError``."""
@@ -148,7 +163,7 @@ class Contents:
         return known
 
     def _follow(self, digest: str) -> list[str]:
-        found = dict.fromkeys([digest, recipe_key(digest)])
+        found = dict.fromkeys([digest, *recipe_keys(digest)])
         try:
             waiting = list(self.parts(digest))
         except (LakeError, OSError):

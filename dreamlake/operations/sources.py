@@ -15,11 +15,11 @@ from typing import BinaryIO, NamedTuple
 from dreamlake.blobs import Copy, Staged
 from dreamlake.content import codecs, frame, reading
 from dreamlake.content.assembled import stored_part
+from dreamlake.content.names import is_part, is_recipe
 from dreamlake.content.staging import Plain, take
 from dreamlake.errors import LakeError, NotFound
 from dreamlake.operations.context import Store
 from dreamlake.operations.hashing import check_copy, plain_part
-from dreamlake.operations.references import PART, RECIPE
 
 _PIECE = 4 << 20
 
@@ -57,7 +57,7 @@ class Sources:
         for copy in store.blobs.copies():
             if copy.key in wanted:
                 self._copies.setdefault(copy.key, []).append(copy)
-        sizes = {size for key, size in wanted.items() if not key.startswith((RECIPE, PART))}
+        sizes = {size for key, size in wanted.items() if not (is_recipe(key) or is_part(key))}
         sizes.update(size for found in contents.values() for _, size in found)
         self._files: dict[int, list[str]] = {}
         for folder in folders if sizes else ():
@@ -69,10 +69,10 @@ class Sources:
         for copy in self._copies.get(key, ()):
             if copy.batch is not None:
                 yield self._from_trash(copy)
-        if key.startswith(PART):
+        if is_part(key):
             for lake in self._lakes:
                 yield self._part(lake, key)
-        if not key.startswith((RECIPE, PART)):
+        if not (is_recipe(key) or is_part(key)):
             yield from self._whole(key, self._wanted[key])
         elif self._contents.get(key):
             yield self._all_contents(key)
@@ -98,7 +98,7 @@ class Sources:
                 return False
             if all(other.batch is not None for other in self._copies[copy.key]):
                 return blobs.settle(copy, keep=True)
-            if copy.key.startswith(PART):
+            if is_part(copy.key):
                 with blobs.open_copy(copy) as stream:
                     return _store_plain(store, copy.key, plain_part(blobs, copy.key, stream))
             return _store_as_is(store, copy)

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 
 from dreamlake.blobs import Ready, Wanted
 from dreamlake.content import codecs, frame, reading, recipe
-from dreamlake.content.assembled import MAX_RECIPE_BYTES, part_head, read_recipe, recipe_key, stored_copies, stored_part
+from dreamlake.content.assembled import MAX_RECIPE_BYTES, find_recipe, part_head, stored_copies, stored_part
 from dreamlake.content.ingest import Form
+from dreamlake.content.names import is_part, is_recipe
 from dreamlake.content.presence import rely_all, rely_on_part, rely_on_parts, rely_on_recipes
 from dreamlake.errors import ClaimRevoked, Corrupt, NotFound
 from dreamlake.operations.context import Store
@@ -24,8 +25,6 @@ from dreamlake.rawio import read_up_to
 
 WAVE_BYTES = 128 << 20  # plain bytes that are staged before they are published: what a killed run loses at most
 WAVE_BLOBS = 256
-
-_RECIPE, _PART = recipe_key(""), "b3-"
 
 Content = tuple[str, int]  # digest, plain bytes
 
@@ -80,7 +79,7 @@ class Courier:
         ]
         missing = [parcel for parcel in parcels if parcel.found is None]
         recipes = list(self._pool.map(self._recipe, missing))
-        parts = [(part.key, part.size) for found in recipes if found is not None for part in found.parts]
+        parts = [(part.key, part.size) for found in recipes if found is not None for part in found[1].parts]
         self._how, self._planned, self._depths = {}, {}, {}
         self._chains = rely_on_parts(self._target, parts, resurrect=False)
         absent = [key for (key, _), chain in self._chains.items() if chain is None]
@@ -128,8 +127,8 @@ class Courier:
 
     def _place(self, wave: list[tuple[Parcel, Form]], claimed: set[str]) -> None:
         """Publish what a look does not find: first what stands alone, then what needs that, recipes last."""
-        recipes = [pair for pair in wave if pair[1].key.startswith(_RECIPE)]
-        others = [pair for pair in wave if not pair[1].key.startswith(_RECIPE)]
+        recipes = [pair for pair in wave if is_recipe(pair[1].key)]
+        others = [pair for pair in wave if not is_recipe(pair[1].key)]
         levels: dict[int, list[tuple[Parcel, Form]]] = {}
         for pair in others:
             levels.setdefault(self._depths.get(pair[1].key, 0) if pair[1].bases else 0, []).append(pair)
@@ -148,36 +147,36 @@ class Courier:
 
     def _look(self, group: list[tuple[Parcel, Form]]) -> list[list[str] | None]:
         blobs = self._target
-        parts = rely_on_parts(blobs, [(form.key, form.size) for _, form in group if form.key.startswith(_PART)])
+        parts = rely_on_parts(blobs, [(form.key, form.size) for _, form in group if is_part(form.key)])
         whole = [form for parcel, form in group if form.key == parcel.digest]
         hits = blobs.look_all([Wanted(form.key, form.size, reading.proof(form.key)) for form in whole])
-        contents = [(parcel.digest, parcel.size) for parcel, form in group if form.key.startswith(_RECIPE)]
+        recipes = [(form.key, parcel.digest, parcel.size) for parcel, form in group if is_recipe(form.key)]
         found: dict[str, list[str] | None] = {key: chain for (key, _), chain in parts.items()}
         found.update((form.key, [form.key] if hit else None) for form, hit in zip(whole, hits, strict=True))
-        listed = rely_on_recipes(blobs, contents)
-        found.update((recipe_key(digest), keys) for (digest, _), keys in zip(contents, listed, strict=True))
+        listed = rely_on_recipes(blobs, [(digest, size) for _, digest, size in recipes])
+        found.update((key, keys) for (key, _, _), keys in zip(recipes, listed, strict=True))
         return [found[form.key] for _, form in group]
 
     # ---- what to send --------------------------------------------------------------------------------------------
 
-    def _recipe(self, parcel: Parcel) -> recipe.Recipe | None:
+    def _recipe(self, parcel: Parcel) -> tuple[str, recipe.Recipe] | None:
+        """Where the source has a recipe, and the recipe."""
         try:
-            return read_recipe(self._source, parcel.digest, parcel.size)
+            return find_recipe(self._source, parcel.digest, parcel.size)
         except NotFound:
             return None  # stored whole
 
-    def _open(self, parcel: Parcel, found: recipe.Recipe | None) -> None:
+    def _open(self, parcel: Parcel, found: tuple[str, recipe.Recipe] | None) -> None:
         """Which forms a content needs: its recipe with its parts, or its bytes."""
         try:
-            for part in found.parts if found is not None else ():
+            for part in found[1].parts if found is not None else ():
                 self._part(parcel, part.key, part.size, codecs.MAX_DEPTH)
         except NotFound:  # parts are missing: perhaps it is stored whole, too
             found = None
         if found is None:
             parcel.forms = {parcel.digest: self._form(parcel.digest, parcel.size, self._stage_whole)}
         else:
-            key = recipe_key(parcel.digest)
-            parcel.forms[key] = self._form(key, -1, self._stage_recipe)
+            parcel.forms[found[0]] = self._form(found[0], -1, self._stage_recipe)
 
     def _part(self, parcel: Parcel, key: str, size: int, left: int) -> Form:
         """Add a part, after the bases that it needs."""

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from dreamlake.catalog.fold import Kept
+from dreamlake.content.names import PARTS, is_recipe
 from dreamlake.errors import InvalidInput
 from dreamlake.model import SessionKey
 from dreamlake.operations.context import Store
 from dreamlake.operations.packed import Packed
-from dreamlake.operations.references import PART, RECIPE, Contents, Reason, Sessions, reason_of
+from dreamlake.operations.references import Contents, Reason, Sessions, reason_of
 
 GROUPS = ("session", "path", "kind", "state")
 MAX_GROUPS = 1 << 24
@@ -231,13 +232,13 @@ def why(store: Store, prefix: str) -> list[Link]:
     Raises ``InvalidInput`` for anything else.
     """
     start = prefix.strip().lower()
-    bare = start.removeprefix(PART)
+    bare = start[len(PARTS[0]) :] if start.startswith(PARTS) else start
     if not 6 <= len(bare) <= 64 or set(bare) - set("0123456789abcdef"):
         raise InvalidInput(f"{prefix!r} is not a checksum: give 6 to 64 hexadecimal digits")
     links = [*_claimed(store, start), *_versions(store, start)]
     kept = {link.key for link in links}
     for copy in store.blobs.copies():
-        key = copy.key.removeprefix(RECIPE)  # a recipe is one of the forms of its content
+        key = copy.key[-64:] if is_recipe(copy.key) else copy.key  # a recipe is one of the forms of its content
         if key.startswith(start):
             if copy.batch is not None:
                 links.append(_bare(key, "trash", f"condemned by run {copy.batch}, {copy.size:,} bytes"))
@@ -256,7 +257,7 @@ def _claimed(store: Store, start: str) -> Iterator[Link]:
 
 
 def _versions(store: Store, start: str) -> Iterator[Link]:
-    part = start.startswith(PART)
+    part = start.startswith(PARTS)
     contents = Contents.of(store) if part else Contents(store.blobs)
     for session, fold in Sessions(store):
         for version in fold.kept():

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from dreamlake.blobs import Copy
 from dreamlake.content import frame
-from dreamlake.content.assembled import recipe_key
+from dreamlake.content.names import RECIPES, twin
 from dreamlake.errors import Corrupt, InvalidInput, LakeError, NotFound, UnsupportedFormat
 from dreamlake.operations.context import Store
 from dreamlake.operations.explaining import explained, record_finding
@@ -121,25 +121,33 @@ class _Run:
 
     def _expand(self, found: Packed) -> None:
         """Content that is not stored whole needs its recipe, the parts in it and their bases."""
-        shard, whole, sizes = "", set[str](), dict[bytes, int]()
+        shard, live, sizes = "", dict[str, set[str]](), dict[bytes, int]()
         for digest in self._contents.recipes():
             if digest[:2] != shard:
                 shard = digest[:2]
-                whole = {key for key, packed in found.rows(shard) if packed & _LIVE}
+                live = {form: self._live(found, form + shard) for form in ("", *RECIPES)}
                 sizes = self._sizes.table(shard)
             size = sizes.get(bytes.fromhex(digest))
             if size is None:
                 continue
-            if digest in whole:  # then the whole copy is read, and the recipe is not missed
+            if digest in live[""]:  # then the whole copy is read, and the recipe is not missed
                 self._extra.update(self._contents.keys(digest))
                 continue
-            self._sizes.add(recipe_key(digest), size)
+            listed = self._contents.recipe_keys(digest)
+            keys = [key for key in listed if key in live[key[:-64]]] or listed
+            self._extra.update(listed)
+            for key in keys:
+                self._sizes.add(key, size)
             try:
                 waiting = list(self._contents.parts(digest).items())
             except (LakeError, OSError) as error:
-                self._broken[recipe_key(digest)] = str(error)
+                self._broken[keys[0]] = str(error)
                 continue
             self._follow(waiting)
+
+    @staticmethod
+    def _live(found: Packed, shard: str) -> set[str]:
+        return {key for key, packed in found.rows(shard) if packed & _LIVE}
 
     def _follow(self, waiting: list[tuple[str, int]]) -> None:
         while waiting:
@@ -223,6 +231,8 @@ class _Run:
         try:
             stream = self._store.blobs.open(key)  # it may have moved while the others were listed
         except NotFound:
+            if len(key) > 64 and self._store.blobs.copies_of(twin(key)):
+                return []  # its chain was turned round meanwhile
             return [Problem("blob-missing", key, "", size)]
         with stream:
             if self._report.deep and not _proves(self._store, key, stream):

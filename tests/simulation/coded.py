@@ -10,7 +10,7 @@ from typing import Any
 from dreamlake.errors import ClaimRevoked, Conflict, NotFound
 from dreamlake.model import SessionKey
 from dreamlake.operations import optimize as optimizing
-from dreamlake.operations import tree
+from dreamlake.operations import tree, turning
 from dreamlake.operations.commit import commit
 from dreamlake.operations.context import Store
 from simulation.campaign import Campaign
@@ -40,15 +40,21 @@ from simulation.world import KEPT, ROOT, Actor, S, T, World, collecting, empty_l
 
 
 class Dying:
-    """A catalog whose user's claim is taken away just before the commit, and who gives up then."""
+    """A catalog whose user's claim is taken away just before the commit, and who gives up then.
 
-    def __init__(self, catalog: Any) -> None:
-        self._catalog = catalog
+    ``lives``: commits that succeed before.
+    """
+
+    def __init__(self, catalog: Any, lives: int = 0) -> None:
+        self._catalog, self._lives = catalog, lives
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._catalog, name)
 
     def commit(self, claim: Any) -> Any:
+        self._lives -= 1
+        if self._lives >= 0:
+            return self._catalog.commit(claim)
         self._catalog.revoke(claim.token)
         raise ClaimRevoked("died")
 
@@ -122,10 +128,11 @@ class CodedWorld(World):
     def copier(self, i: int) -> None:
         """Copies P into the other session; no bytes in hand."""
         store, before = self.actor().store, set(self.judge.acked)
+        live = "/p.pt" in self.judge.tree(S.sid)
         try:
             self._done(T, "put", tree.copy(store, S, "/p.pt", f"/copy{i}.pt", to_session=T), before)
-        except NotFound:
-            assert "/p.pt" not in self.judge.tree(S.sid), "I1: a live file was not found"
+        except NotFound:  # it may have been restored since
+            assert not live or "/p.pt" not in self.judge.tree(S.sid), "I1: a live file was not found"
 
     def restorer(self, i: int) -> None:
         """Brings P back, unless it was collected."""
@@ -143,6 +150,15 @@ class CodedWorld(World):
     def optimizer(self, i: int) -> None:
         """Codes what is stored whole, and drops the whole copies."""
         optimizing.optimize(self.actor().store, sessions=[S], encoding="coded")
+
+    def turner(self, i: int) -> None:
+        """Turns the chain of B and P round, as it is or was."""
+        turning.turn(self.actor().store, sessions=[S])
+
+    def halfway(self, i: int) -> None:
+        """Turns it round, but loses the claim on the second version, B, before its record."""
+        store = self.actor().store
+        turning.turn(replace(store, catalog=Dying(store.catalog, lives=2)), sessions=[S])
 
     def lost(self, i: int) -> None:
         """Recodes P, but its claim is taken away before the record."""
@@ -193,7 +209,9 @@ def furnish(store: Store, lake: str) -> None:
         first: only /b.pt.  chain: both.  gone: both, deleted.  base gone: /b.pt was collected, only P still needs B.
         whole: /p.pt is a whole copy.  whole, base garbage: likewise, and /b.pt is deleted.
         choice: both deleted; ``t`` has /c.pt (C), to which P may be coded as well.
-        pair: B and P whole, as garbage.  left: only /p.pt, whose part P a dead collection has condemned; C is garbage.
+        pair: B and P whole, as garbage.
+        turned: both, and P stands alone.  turned, slots taken: likewise, and nothing was collected since.
+        left: only /p.pt, whose part P a dead collection has condemned; C is garbage.
     """
     for session in (S, T):
         commit(store, session, [{"op": "session"}])
@@ -213,6 +231,10 @@ def furnish(store: Store, lake: str) -> None:
         _delete(store, "/p.pt")
     if lake == "base gone":
         collecting.collect(store, now=True, keep_deleted_s=0, force=True)
+    if lake.startswith("turned"):
+        assert turning.turn(store, sessions=[S]).versions == 2
+    if lake == "turned":
+        collecting.collect(store, now=True, force=True)
     if lake == "choice":
         put(store, T, OF_C, "/c.pt")
     if lake == "left":

@@ -13,7 +13,7 @@ import itertools
 from functools import lru_cache
 from typing import Any
 
-from dreamlake.content import frame, parts, recipe
+from dreamlake.content import frame, names, parts, recipe
 from dreamlake.errors import LakeError
 from simulation.judge import Judge
 from simulation.simfs import Dir, File, SimFs
@@ -70,8 +70,8 @@ class CodedJudge(Judge):
                 continue
             if key in stored:
                 found.add(key)
-            if not key.startswith(("b3-", "rc-")):
-                waiting.append("rc-" + key)
+            if len(key) == 64:
+                waiting += names.recipe_keys(key)
             for data in stored.get(key, ()):
                 waiting += _needs(key, data)
         return found
@@ -104,7 +104,7 @@ def readable(disk: Disk, digest: str) -> bool:
     if any(key == digest and hashlib.sha256(data).hexdigest() == digest for key, data in disk):
         return True
     for key, data in disk:
-        if key == "rc-" + digest:
+        if key in names.recipe_keys(digest):
             wanted = decode_recipe(data)
             plain = [part_of(disk, part.key, part.size, frozenset()) for part in wanted.parts]
             if all(part is not None for part in plain):
@@ -124,7 +124,7 @@ def part_of(disk: Disk, key: str, size: int, above: frozenset[str]) -> bytes | N
             bases = {need: part_of(disk, need, len_, above | {key}) for need, len_ in _bases(stored)}
             if all(base is not None for base in bases.values()):
                 plain = _decoded(stored, size, tuple((need, base or b"") for need, base in bases.items()))
-                if plain is not None and parts.part_key(plain) == key:
+                if plain is not None and parts.proves(key, plain):
                     return plain
     return None
 
@@ -148,9 +148,9 @@ def _bases(stored: bytes) -> list[tuple[str, int]]:
 
 def _needs(key: str, data: bytes) -> list[str]:
     """The keys that a stored form names."""
-    if key.startswith("b3-"):
+    if names.is_part(key):
         return [base for base, _ in _bases(data)]
-    return [part.key for part in decode_recipe(data).parts] if key.startswith("rc-") else []
+    return [part.key for part in decode_recipe(data).parts] if names.is_recipe(key) else []
 
 
 _WHOLE: dict[tuple[str, bytes], bool] = {}
@@ -165,13 +165,14 @@ def is_whole(key: str, data: bytes, plain: dict[str, bytes]) -> bool:
 
 def _prove(key: str, data: bytes, plain: dict[str, bytes]) -> bool:
     """All bytes of a form are there: with what it needs it gives exactly what its key says."""
-    if key.startswith("b3-"):
+    plain = {slot + name[3:]: data for name, data in plain.items() for slot in names.PARTS}
+    if names.is_part(key):
         return _decoded(data, len(plain[key]), tuple((base, plain[base]) for base, _ in _bases(data))) == plain[key]
-    if not key.startswith("rc-"):
+    if not names.is_recipe(key):
         return hashlib.sha256(data).hexdigest() == key and not frame.is_framed(data)
     try:
         found = recipe.decode(data)
     except LakeError:
         return False
     whole = b"".join(recipe.assemble(found, 0, found.size, lambda n: plain[found.parts[n].key]))
-    return "rc-" + hashlib.sha256(whole).hexdigest() == key
+    return hashlib.sha256(whole).hexdigest() == key[-64:]

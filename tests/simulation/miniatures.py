@@ -27,7 +27,7 @@ from dreamlake.content.codecs import Base
 from dreamlake.content.containers import Source
 from dreamlake.content.staging import Plain
 from dreamlake.model import SessionKey, Version
-from dreamlake.operations import coding, upload
+from dreamlake.operations import coding, turning, upload
 from dreamlake.operations import optimize as optimizing
 from dreamlake.operations.commit import commit
 from dreamlake.operations.context import Store
@@ -122,6 +122,7 @@ def tiny() -> Iterator[None]:
         for home in (coding, committing, presence, optimizing):
             put(home, "MIN_FILE", MIN_FILE)
         put(coding, "_plan", plan)
+        put(turning, "TURN_DEPTH", 1)
         for home in (ingest, assembled):
             put(home, "ThreadPoolExecutor", AtOnce)
         put(recipe, "decode", lru_cache(4096)(recipe.decode))

@@ -38,6 +38,14 @@ def always(owner: object) -> bool:
 
 CONDEMNING = "rename /lake/blobs"  # a collector that has ended its survey
 PUBLISHING = "rename_new /lake/tmp"  # an uploader that has claimed and looked at everything
+OF_A_DEAD_TURN = (  # a collector has seen a turned part without its recipe and claim; then these come, and one looks
+    ("gc", "list /lake/blobs"),
+    ("halfway", PUBLISHING),
+    ("halfway", "rename /lake/tmp"),
+    ("gc", CONDEMNING),
+    ("halfway", "end"),
+    ("turner", "rename /lake/tmp"),
+)
 
 SYSTEMATIC = {
     # what is raced for                        people       pre-emptions (by hand)  lake and options
@@ -61,6 +69,27 @@ SYSTEMATIC = {
         {"lake": "whole, base garbage", "steps": "moves", "lead": {"gc": CONDEMNING, "lost": "end"}},
     ),
     "a reader beside a drop": ("reader optimizer", 1, 2, {"lake": "whole", "steps": "changes"}),
+    "a chain turned round": ("turner gc", 1, 2, {"lake": "chain"}),
+    "a chain turned round, moves": ("turner gc", 2, 3, {"lake": "chain", "steps": "moves"}),
+    "a chain turned round, its ends go": ("turner dele delp gc", 1, 2, {"lake": "chain", "steps": "moves"}),
+    "a chain turned round by two": ("turner1 turner2 gc", 1, 2, {"lake": "chain", "steps": "moves"}),
+    "a chain turned round beside an upload": ("turner twin gc", 1, 2, {"lake": "chain", "steps": "moves"}),
+    "a chain turned round beside a hit": ("turner renamed gc", 1, 2, {"lake": "chain", "steps": "moves"}),
+    "a chain turned round beside a copy": ("turner copier delp gc", 1, 1, {"lake": "chain", "steps": "moves"}),
+    "a chain turned round again": ("turner other delp gc", 1, 2, {"lake": "turned", "steps": "moves"}),
+    "a chain turned round, not collected": (
+        "next dele twin gc",
+        1,
+        2,
+        {"lake": "turned, slots taken", "steps": "moves"},
+    ),
+    "a reader beside a turn": ("reader turner gc", 1, 2, {"lake": "chain", "steps": "moves"}),
+    "a turn that died": (
+        "halfway turner gc",
+        1,
+        2,
+        {"lake": "chain", "steps": "moves", "lead": OF_A_DEAD_TURN},
+    ),
     "a part stored anew": ("rebaser gc", 2, 3, {"lake": "base gone"}),
     "a part stored anew, an upload": ("rebaser twin gc", 1, 2, {"lake": "base gone", "steps": "moves"}),
     "a reader beside a part stored anew": ("reader rebaser gc", 1, 2, {"lake": "base gone", "steps": "changes"}),
@@ -82,6 +111,7 @@ SYSTEMATIC = {
     "hostile revocation of a recipe": ("renamed gc", 2, 2, {"lake": "chain", "steps": "changes", "stale": always}),
     "hostile revocation of parts": ("twin gc", 2, 2, {"lake": "first", "steps": "changes", "stale": always}),
     "hostile revocation of a recode": ("optimizer gc", 1, 2, {"lake": "whole", "stale": always}),
+    "hostile revocation of a turn": ("turner gc", 1, 2, {"lake": "chain", "stale": always}),
 }
 
 
@@ -94,12 +124,12 @@ def test_every_schedule(name):
     assert done.runs > 10
 
 
-EVERYBODY = "next twin other renamed copier restorer dele delp optimizer rebaser gc1 gc2 reader"
+EVERYBODY = "next twin other renamed copier restorer dele delp optimizer turner rebaser gc1 gc2 reader"
 
 
-@pytest.mark.parametrize("lake", ["chain", "whole", "gone", "left"])
+@pytest.mark.parametrize("lake", ["chain", "whole", "gone", "left", "turned, slots taken"])
 def test_random_schedules_of_everybody_with_kills(lake):
-    """Thirteen people, two of them collectors who often take the living for dead; up to two of them are killed."""
+    """Fourteen people, two of them collectors who often take the living for dead; up to two of them are killed."""
     rng = random.Random(7)
     done = CodedCampaign(*EVERYBODY.split(), lake=lake, stale=lambda owner: rng.random() < 0.1).random(
         range(40 * MORE), steps=800
@@ -115,6 +145,7 @@ OPERATIONS = {
     "copier": "chain",
     "restorer": "gone",
     "optimizer": "whole",
+    "turner": "chain",
     "rebaser": "base gone",
     "gc": "gone",
 }
@@ -175,9 +206,9 @@ def dropped_before_the_look(patch):
     """A whole copy goes without a look at the coded form after it was hidden."""
     look, seen = committing.rely_on_recipe, {}
 
-    def once(blobs, digest, size, *, resurrect=True):
+    def once(blobs, digest, size, *, resurrect=True, places=None):
         if not resurrect:
-            seen[digest] = look(blobs, digest, size, resurrect=False)
+            seen[digest] = look(blobs, digest, size, resurrect=False, places=places)
         return seen[digest]
 
     patch(committing, "rely_on_recipe", once)
@@ -231,6 +262,13 @@ MUTATIONS = {
         3,
         300,
         {"lake": "whole, base garbage", "lead": {"gc": CONDEMNING, "lost": "end"}, **MOVES},
+    ),
+    "an old recipe is dropped before the look": Mutation(
+        dropped_before_the_look,
+        "halfway turner gc",
+        3,
+        500,
+        {"lake": "chain", "lead": OF_A_DEAD_TURN, **MOVES},
     ),
     "a difference replaces a copy": Mutation(
         switch_off(committing, "REPLACE_WHOLE_FORMS_ONLY"), "forward backward", 2, 10, {"lake": "pair", **CHANGES}
@@ -290,7 +328,7 @@ def test_a_rule_that_is_switched_off_is_noticed(monkeypatch, name):
 def test_scratch_that_is_taken_while_a_file_is_coded():
     """The upload stages it again. ("hostile revocation of a recode" is the same for an optimization.)"""
     world = CodedCampaign("twin", "gc", lake="first", stale=always, steps="changes").world()
-    assert world.run(Enumerated(((2, 1),))) is None
+    assert world.run(Enumerated(((5, 1),))) is None
     swept = [what for name, what in world.scheduler.trace if name == "gc" and what.startswith("unlink /lake/tmp")]
     assert swept, "this schedule takes no scratch any more: record another"
 

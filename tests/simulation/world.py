@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import lru_cache, partial
@@ -85,7 +85,7 @@ class World:
         faults: what goes wrong for whom.
         steps: "calls": switch before every call that others could notice; "changes": only before the major ones;
             "moves": only before what changes names that others may look up, and before listings.
-        lead: who has come how far before the race begins: person -> the call before which they stand.
+        lead: who comes how far before the race begins, one after the other: (person, the call before which they stand).
         fs: the disk to start from, instead of ``lake``.
         finished: states that were already taken to their end.
     """
@@ -99,7 +99,7 @@ class World:
         power: bool = True,
         faults: dict[str, Fault] | None = None,
         steps: str = "calls",
-        lead: dict[str, str] | None = None,
+        lead: dict[str, str] | Sequence[tuple[str, str]] = (),
         fs: SimFs | None = None,
         finished: set[int] | None = None,
     ) -> None:
@@ -115,7 +115,7 @@ class World:
         hidden = {"calls": self._hidden, "changes": self._minor, "moves": self._detail}[steps]
         self.scheduler = Scheduler(self.fs, hidden)
         self.scheduler.watch = self._watch
-        self.lead = lead or {}
+        self.lead = list(lead.items() if isinstance(lead, dict) else lead)
         self._claimants: dict[str, Process] = {}
         self._actors: dict[Process, Actor] = {}
         self.numbers = itertools.count(1)
@@ -285,7 +285,7 @@ class World:
     def run(self, choose: Callable[[int, list[int], int | None], int]) -> str | None:
         """What went wrong, or None. Ends with a clean collection, after which exactly what is needed is stored."""
         try:
-            for person, until in self.lead.items():
+            for person, until in self.lead:
                 self.scheduler.lead(self.people.index(person), until, self.judge.check)
             self.scheduler.run(choose, self.judge.check)
             for process in self.scheduler.processes:

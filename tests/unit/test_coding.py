@@ -13,11 +13,12 @@ from safetensors.numpy import save
 
 from dreamlake import Session, open_lake
 from dreamlake.content import assembled, codecs, presence
-from dreamlake.content.assembled import part_needs, read_recipe, recipe_key
+from dreamlake.content.assembled import part_needs, read_recipe
+from dreamlake.content.names import recipe_key
 from dreamlake.errors import Corrupt, InvalidInput
 from dreamlake.model import session_key
 from dreamlake.operations import commit as commit_module
-from dreamlake.operations.optimize import drop_whole, optimize, rebase
+from dreamlake.operations.optimize import drop_form, optimize, rebase
 
 SIZE = 1_500_000  # float32 values: some 6 MB a checkpoint
 
@@ -338,7 +339,7 @@ def test_the_whole_copy_stays_when_the_coded_form_is_not_complete(session, root)
     stager.write(raw)
     session.files._store.blobs.publish(digest, stager.finish())
     next((root / ".dreamlake" / "blobs").glob("*/b3-*")).unlink()
-    assert not drop_whole(session.files._store, session_key("w", "s"), digest, len(raw))
+    assert not drop_form(session.files._store, session_key("w", "s"), digest, len(raw), digest)
     assert digest in blobs(root)
     assert session.files.read_bytes(record) == raw
 

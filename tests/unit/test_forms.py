@@ -20,8 +20,9 @@ from safetensors.numpy import save
 from upkeep_support import OTHER, RUN, World, digest
 
 from dreamlake.content import codecs, reading
-from dreamlake.content.assembled import part_needs, read_recipe, recipe_key, stored_copies, stored_part
+from dreamlake.content.assembled import part_needs, read_recipe, stored_copies, stored_part
 from dreamlake.content.codecs import Base
+from dreamlake.content.names import recipe_key
 from dreamlake.errors import ClaimRevoked, Corrupt, InvalidInput
 from dreamlake.operations import forms, marking
 from dreamlake.operations.collect import collect

@@ -14,7 +14,7 @@ import pytest
 from upkeep_support import OTHER, RUN, World, damage, data_of, digest, flip
 
 from dreamlake.content import reading
-from dreamlake.content.assembled import recipe_key
+from dreamlake.content.names import recipe_key
 from dreamlake.errors import Corrupt, NotFound
 from dreamlake.lake import open_lake
 from dreamlake.operations import tree

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 
 from dreamlake import Session
-from dreamlake.content.assembled import recipe_key
+from dreamlake.content.names import recipe_key
 from dreamlake.errors import Corrupt, InvalidInput, InvalidType, NotFound
 from dreamlake.operations.tensor_access import open_local
 

@@ -21,7 +21,7 @@ from upkeep_support import OTHER, RUN, World, damage, data_of, digest, flip
 
 from dreamlake.catalog.folder import FolderCatalog
 from dreamlake.content import reading
-from dreamlake.content.assembled import recipe_key
+from dreamlake.content.names import recipe_key
 from dreamlake.errors import Corrupt, InvalidInput
 from dreamlake.lake import open_lake
 from dreamlake.operations import tree
