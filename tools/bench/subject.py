@@ -132,6 +132,13 @@ def _collect(request: dict[str, Any]) -> Callable[[], dict[str, Any]]:
     return work
 
 
+def _optimize(request: dict[str, Any]) -> Callable[[], dict[str, Any]]:
+    def work() -> dict[str, Any]:
+        return {"count": open_lake(request["lake"]).optimize().turned_versions}
+
+    return work
+
+
 def _track(request: dict[str, Any]) -> Callable[[], None]:
     def work() -> None:
         with _session(request) as session:
@@ -153,6 +160,7 @@ VERBS = {
     "look-up": _look_up,
     "delete": _delete,
     "collect": _collect,
+    "optimize": _optimize,
     "track": _track,
 }
 

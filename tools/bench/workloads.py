@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, Callable[[Room], Result]] = {
     "materialize-folder": many.materialize_folder,
     "coded-upload": large.coded_upload,
     "coded-read": large.coded_read,
+    "coded-newest": large.coded_newest,
     "list": many.listing,
     "find": many.find,
     "look-up": many.look_up,
