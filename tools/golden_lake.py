@@ -26,6 +26,7 @@ from dreamlake.lake import Lake, open_lake
 from dreamlake.logs import Logs
 from dreamlake.model import SessionKey
 from dreamlake.operations.commit import commit
+from dreamlake.operations.turning import TURN_DEPTH, turn
 from dreamlake.parameters import Parameters
 from dreamlake.ports import Owner, Ports
 from dreamlake.tracks import Tracks
@@ -67,6 +68,16 @@ def dense(step: int) -> dict[str, np.ndarray[Any, Any]]:
     return {"dense": layer}
 
 
+def drifting(step: int) -> dict[str, np.ndarray[Any, Any]]:
+    """A sparse tensor, a few values of which move a little with each step."""
+    random = np.random.default_rng(13)
+    layer = (random.integers(-8, 8, ROWS * 8) * (random.random(ROWS * 8) < 0.05) / 64).astype(np.float32)
+    for number in range(step):
+        chosen = np.random.default_rng(200 + number).integers(0, layer.size, 2_000)
+        layer[chosen] += np.float32(2**-20)
+    return {"drifting": layer}
+
+
 def npz(arrays: dict[str, np.ndarray[Any, Any]]) -> bytes:
     """An uncompressed archive with fixed time stamps."""
     out = io.BytesIO()
@@ -78,6 +89,7 @@ def contents() -> dict[str, list[bytes]]:
     """Path -> its versions, the oldest first, as they are uploaded."""
     other = {"copy": weights(2)["layer"], "extra": np.zeros(16, dtype=np.float64)}
     return {
+        "/series/turned.npz": [npz(drifting(step)) for step in range(TURN_DEPTH + 1)],
         "/models/model.npz": [npz(weights(step)) for step in range(3)],
         "/models/dense.npz": [npz(dense(step)) for step in range(3)],
         "/models/shared.npz": [npz(other)],
@@ -100,6 +112,8 @@ def fill(lake: Lake) -> None:
             about = {"number": number, "loss": float("nan"), "nested": {"ok": True}}
             encoding = "raw" if folder == "/raw" else "auto"
             files.upload(data, path=folder, filename=name, tags=["t", str(number)], metadata=about, encoding=encoding)
+        if folder == "/series":  # the others come later, and are not turned round
+            assert turn(store).versions == len(versions)
     files.alias("/models/model.npz@v2", "best")
     files.copy("/notes/readme.txt", "/notes/copy.txt")
     files.move("/notes/empty", "/notes/nothing")

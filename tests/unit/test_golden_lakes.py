@@ -74,7 +74,8 @@ def test_it_is_whole_and_goes_on_living(golden):
                 assert sha(session.files.read_bytes(f"{path}@v{number}")) == digest, f"{path}@v{number}"
 
 
-def test_it_holds_every_stored_form(golden):
+def test_it_holds_every_stored_form(golden, request):
+    turned = set() if "0001" in request.node.name else {"rt", "t3"}
     blobs = open_lake(golden[0]).store.blobs
     copies = list(blobs.copies())
     kinds = set()
@@ -82,7 +83,7 @@ def test_it_holds_every_stored_form(golden):
         with blobs.open_copy(copy) as stream:
             head = read_up_to(stream, frame.PREFIX_SIZE + frame.MAX_HEADER)
         kinds.add((copy.key.rpartition("-")[0], frame.parse(head, copy.size).kind if frame.is_framed(head) else None))
-    assert {prefix for prefix, _ in kinds} == {"", "rc", "b3"}
+    assert {prefix for prefix, _ in kinds} == {"", "rc", "b3"} | turned
     assert len(kinds) >= 5, kinds
     assert [copy.batch for copy in copies if copy.batch] == ["20260101T000000Z-golden"]
 

@@ -6,6 +6,8 @@ input, removing what a run left) happens between the timed parts.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tools.bench import inputs
 from tools.bench.harness import SUBJECT, Result, Room, Sample, Side, Target, child
 from tools.bench.sides import MIB, loops, materialize, upload
