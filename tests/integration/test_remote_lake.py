@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from dreamlake import Session, open_lake
+from dreamlake.content.assembled import find_recipe, part_needs
 from dreamlake.doctor import FAILED, examine
 from dreamlake.errors import AccessDenied, Unavailable, UnsupportedFormat
 
@@ -142,6 +143,24 @@ def test_pools_of_processes_and_optimize(place, tmp_path):
         lake.collect(now=True)
         assert lake.stats().stored_bytes < before / 10 and lake.verify(deep=True).findings == []
         assert lake.materialize("w/s", to=tmp_path / "tree").unchanged == 2
+
+
+def test_a_chain_is_turned_round(place):
+    """The newest of five versions stands alone afterwards, and the bucket is emptied of what they were before."""
+    random = np.random.default_rng(3)
+    weights, digests = random.normal(0, 0.02, 400_000).astype("f4"), []
+    with Session("s", "w", remote=place) as session:
+        for _ in range(5):
+            weights += random.normal(0, 1e-5, weights.size).astype("f4")
+            digests.append(session.files().save_numpy({"w": weights}, "w.npz")["checksum"])
+        with open_lake(place) as lake:
+            before = lake.stats().stored_bytes
+            assert lake.optimize().turned_versions == 5
+            lake.collect(now=True, force=True)
+            assert lake.stats().stored_bytes < 1.02 * before and lake.verify(deep=True).findings == []
+            assert not part_needs(lake.store.blobs, find_recipe(lake.store.blobs, digests[-1])[1].parts[0].key)
+        for number, digest in enumerate(digests, 1):
+            assert hashlib.sha256(session.files().read_bytes(f"/w.npz@v{number}")).hexdigest() == digest
 
 
 def test_sixteen_clients_in_one_workspace(place):

@@ -49,6 +49,7 @@ SYSTEMATIC = {
     "a base that goes": (RemoteCodedCampaign, "next dele gc", 1, {"lake": "first"}),
     "a copy of parts": (RemoteCodedCampaign, "copier delp gc", 1, {"lake": "base gone"}),
     "recode and drop": (RemoteCodedCampaign, "optimizer gc", 1, {"lake": "whole"}),
+    "a chain turned round": (RemoteCodedCampaign, "turner gc", 1, {"lake": "chain"}),
 }
 
 
