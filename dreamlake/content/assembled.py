@@ -87,6 +87,16 @@ def stored_part(blobs: Blobs, key: str, fresh: Fresh = new_buffer) -> bytes | me
         return stored[:done]
 
 
+def part_anywhere(blobs: Blobs, key: str, fresh: Fresh = new_buffer) -> bytes | memoryview:
+    """The same, or what the other slot holds: a chain may be turned round, and collected, while it is read."""
+    try:
+        return stored_part(blobs, key, fresh)
+    except NotFound:
+        with contextlib.suppress(NotFound):
+            return stored_part(blobs, twin(key), fresh)
+        raise
+
+
 def stored_copies(blobs: Blobs, key: str) -> Iterator[bytes]:
     """The stored bytes of every copy of a part: copies may need different bases, and one may lead nowhere."""
     for copy in blobs.copies_of(key):
@@ -192,12 +202,20 @@ class Assembled:
 
     def _decode(self, number: int) -> bytes | memoryview:
         wanted = self.recipe.parts[number]
+        try:
+            return self._read(wanted.key, wanted.size)
+        except Corrupt:
+            # Or its chain was turned round, and is being collected: half of the old one on the new one is too deep.
+            with contextlib.suppress(Corrupt):
+                return self._read(twin(wanted.key), wanted.size)
+            raise
+
+    def _read(self, key: str, size: int) -> bytes | memoryview:
         if self._recent is None:
-            return codecs.read_part(wanted.key, wanted.size, self._fetch, self._copies, self._buffers.fresh)
+            return codecs.read_part(key, size, self._fetch, self._copies, self._buffers.fresh)
         found = codecs.read_base(
-            wanted.key, wanted.size, self._fetch, self._copies, self._buffers.fresh,
-            before=False, remembered=self._recent.take,
-        )  # fmt: skip
+            key, size, self._fetch, self._copies, self._buffers.fresh, before=False, remembered=self._recent.take
+        )
         self._recent.put(found)
         return found.plain
 
@@ -206,10 +224,6 @@ class Assembled:
 
     def _fetch(self, key: str) -> bytes | memoryview:
         try:
-            return stored_part(self._blobs, key, self._buffers.fresh)
-        except NotFound:
-            pass
-        try:  # a chain that is turned round while it is read: the same bytes are in the other slot
-            return stored_part(self._blobs, twin(key), self._buffers.fresh)
+            return part_anywhere(self._blobs, key, self._buffers.fresh)
         except NotFound as error:
             raise Corrupt(f"part {key} of content {self.recipe.sha256} is missing", path=key) from error

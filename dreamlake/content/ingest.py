@@ -307,10 +307,11 @@ class _Ingest:
     def _look(self, first: str, size: int) -> tuple[str, list[str] | None]:
         """Under which key a part goes, and what it needs if it is stored there."""
         asked = [(key, size) for key in self._places.known(first)]
-        for (key, _), stored in rely_on_parts(self._blobs, asked, resurrect=False).items():
-            if stored is not None:
-                return key, stored
-        return self._places.new(first), None
+        chains = rely_on_parts(self._blobs, asked, resurrect=False)
+        found = [(key, chain) for (key, _), chain in chains.items() if chain is not None]
+        if not found:
+            return self._places.new(first), None
+        return min(found, key=lambda each: len(each[1]))  # of a chain that was just turned the one that reads quicker
 
     def _stage(self, key: str, stored: Sequence[bytes | memoryview]) -> Form:
         stager = self._blobs.stage()

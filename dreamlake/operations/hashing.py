@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 from dreamlake.blobs import Blobs, Copy, Proof
 from dreamlake.content import codecs, frame, reading, recipe
-from dreamlake.content.assembled import MAX_RECIPE_BYTES, stored_copies, stored_part
+from dreamlake.content.assembled import MAX_RECIPE_BYTES, part_anywhere, stored_copies
 from dreamlake.content.names import is_part, is_recipe
 from dreamlake.errors import LakeError, NotFound
 from dreamlake.operations.context import Store
@@ -99,7 +99,7 @@ def plain_part(blobs: Blobs, key: str, stream: BinaryIO) -> bytes | memoryview:
     return codecs.read_part(
         key,
         size,
-        lambda wanted: stored if wanted == key else stored_part(blobs, wanted),
+        lambda wanted: stored if wanted == key else part_anywhere(blobs, wanted),
         lambda wanted: () if wanted == key else stored_copies(blobs, wanted),  # of this one, only this copy counts
     )
 

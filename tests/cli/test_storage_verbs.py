@@ -31,8 +31,12 @@ def checkpoints(tmp_path):
     return folder
 
 
+def sizes(tmp_path) -> dict[str, int]:
+    return {f.name: f.stat().st_size for f in (tmp_path / "lake" / ".dreamlake" / "blobs").glob("*/*")}
+
+
 def stored(tmp_path) -> list[str]:
-    return [f.name for f in (tmp_path / "lake" / ".dreamlake" / "blobs").glob("*/*")]
+    return list(sizes(tmp_path))
 
 
 def test_optimize_codes_what_was_uploaded_raw(call, checkpoints, tmp_path):
@@ -69,3 +73,24 @@ def test_settings_decide_how_uploads_are_stored(call, checkpoints, tmp_path):
     call("upload", str(checkpoints / "step_1.safetensors"), "w/s:/a")
     assert sum(name.startswith("rc-") for name in stored(tmp_path)) == 1
     assert call("settings", "--encoding", "zip").returncode == 2
+
+
+def test_optimize_turns_chains_round(call, checkpoints, tmp_path):
+    start = np.random.default_rng(0).standard_normal(800_000).astype(np.float32)
+    drift = np.random.default_rng(9).standard_normal(800_000).astype(np.float32)
+    for step in range(4):  # one after the other: each is a difference to the one before
+        data = save({"w": start + np.float32(1e-4 * step) * drift})
+        (tmp_path / "step.safetensors").write_bytes(data)
+        assert call("upload", str(tmp_path / "step.safetensors"), "w/s:/c").returncode == 0
+    assert "would turn round 1 chain of 4 versions" in call("optimize", "--dry-run").stdout
+    would = json.loads(call("optimize", "--dry-run", "--json").stdout)
+    assert (would["turnedChains"], would["turnedVersions"], would["turnedBytesAfter"]) == (1, 4, 0)
+    assert would["turnedBytesBefore"] == sum(name.startswith("b3-") and size for name, size in sizes(tmp_path).items())
+    assert not [name for name in stored(tmp_path) if name.startswith("t3-")]
+    said = call("optimize", "w/s").stdout
+    assert "1 chain of 4 versions turned round, the newest reads fastest" in said
+    assert sum(name.startswith("rt-") for name in stored(tmp_path)) == 4
+    assert call("download", "w/s:/c/step.safetensors", str(tmp_path / "back")).returncode == 0
+    assert (tmp_path / "back").read_bytes() == data
+    assert call("gc", "--now", "--force").returncode == 0
+    assert not [name for name in stored(tmp_path) if name.startswith(("b3-", "rc-"))]
