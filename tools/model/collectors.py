@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tools.model.parts_model import Lake
+from tools.model.parts_model import Actor, Lake
 from tools.model.state import COMMITTED, DELETED, NOTHING, PENDING, State
 from tools.model.uploads import Steps, put
 
@@ -35,6 +35,7 @@ class Collector:
         self._surveyed = surveyed
         self._listed: tuple[int, ...] = ()
         self.ref: int | None = None
+        self.after: Actor | None = None
 
     def settle_in(self, lake: Lake) -> None:
         self._listed = tuple(lake.key(name) for name in self._surveyed.split())
@@ -56,7 +57,7 @@ class Collector:
         yield "reads claims and records", put(state, self.slot, local._replace(at="list"))
 
     def _list(self, lake: Lake, state: State, local: Col) -> Steps:
-        noted = lake.bits(content for content, recipe in lake.recipe.items() if lake.opened(state, recipe))
+        noted = lake.bits(content for recipe, content in lake.content.items() if lake.opened(state, recipe))
         local = self._count(lake, state, local._replace(noted=noted), local.kept)
         queue = tuple(key for key, form in enumerate(state.live) if form and not local.kept >> key & 1)
         local = self._condemning(local._replace(queue=queue, copies=state.condemned if lake.rules.adopt else ()))
@@ -107,14 +108,23 @@ class Collector:
             kept |= 1 << key
             if key in lake.content:
                 key = lake.content[key]
-            if key in lake.recipe:
+            if key in lake.recipes:
                 if local.noted >> key & 1:
-                    kept |= 1 << lake.recipe[key]
-                    waiting += self._needs(lake, state, lake.recipe[key])
+                    kept |= lake.bits(lake.recipes[key])
+                    waiting += self._named(lake, state, key)
             elif not followed >> key & 1:
                 followed |= bool(lake.opened(state, key)) << key
                 waiting += self._needs(lake, state, key)
+                if not lake.opened(state, key) and key in lake.twins and lake.opened(state, lake.twins[key]):
+                    waiting.append(lake.twins[key])
         return local._replace(kept=kept, followed=followed)
+
+    def _named(self, lake: Lake, state: State, content: int) -> list[int]:
+        """What the recipes of a content name."""
+        found = [recipe for recipe in lake.recipes[content] if lake.opened(state, recipe)]
+        if not lake.rules.follow_both_recipes:
+            found = found[:1]
+        return [part for recipe in found for part in self._needs(lake, state, recipe)]
 
     def _needs(self, lake: Lake, state: State, key: int) -> tuple[int, ...]:
         return lake.needs[lake.opened(state, key)]
@@ -149,7 +159,11 @@ class Collector:
             yield f"removes {name}", lake.without(done, copy)
         elif not state.live[copy[0]]:
             yield f"restores {name}", lake.with_live(lake.without(done, copy), copy[0], copy[2])
-        elif not lake.rules.keep_better or lake.needs[state.live[copy[0]]] in ((), lake.needs[copy[2]]):
+        elif (
+            not lake.is_part(copy[0])
+            or not lake.rules.keep_better
+            or lake.needs[state.live[copy[0]]] in ((), lake.needs[copy[2]])
+        ):
             yield f"drops {name}: another is live", lake.without(done, copy)
         else:
             yield from self._better(lake, state, done, copy, name)
@@ -157,8 +171,8 @@ class Collector:
     def _better(self, lake: Lake, state: State, done: State, copy: tuple[int, int, int], name: str) -> Steps:
         """A live copy needs something that the condemned one does not."""
         key = copy[0]
-        whole = lake.whole_form(key) if lake.is_part(key) else 0
-        if whole and lake.readable_part(state, key):
+        whole = lake.whole_form(key)
+        if lake.readable_part(state, key):
             yield f"stores {lake.form_names[whole]} anew", lake.with_live(state, key, whole)
         else:
             yield f"leaves {name}", done

@@ -4,6 +4,7 @@ A **key** has at most one live copy, and condemned copies under the name of the 
 **form**, which says what the copy needs before anybody can read it: a whole content or part needs nothing, a recipe
 needs its parts, a difference its base. Keys and forms are written ``X`` (the content X stored whole), ``rX:P`` (the
 recipe of X, over part P), ``P`` (a part stored so that it needs nothing), ``P:B`` (P as a difference to B).
+``tX:p`` and ``p:b`` are recipe and parts in their second slots: keys of their own, with the same plain bytes.
 
 A **reference** is a record that is pending, committed or deleted, and names keys. Who does what with all these is in
 ``uploads``, ``optimizers`` and ``collectors``; here are the state, the environment (claims revoked and records deleted
@@ -26,6 +27,7 @@ class Actor(Protocol):
     name: str
     slot: int
     ref: int | None
+    after: Actor | None  # begins once this one has done what it wanted
 
     def settle_in(self, lake: Lake) -> int | None:
         """Look up keys and forms. Returns what the reference that it makes refers to; None when it makes none."""
@@ -52,6 +54,7 @@ class Lake:
         power: the power may go off at any moment.
         clean: judge what one clean collection would leave, in every state (I7).
         coarse: a look at a part and the reading of what it needs are one step.
+        strict: judge also whether a form is complete in the very slots that it names.
     """
 
     def __init__(
@@ -69,12 +72,13 @@ class Lake:
         clean: bool = False,
         coarse: bool = False,
         mortal: bool = False,
+        strict: bool = False,
         rules: Rules | None = None,
     ) -> None:
         self.rules = rules or Rules()
         self.actors = list(actors)
         self.depth, self.revoke, self.delete, self.power = depth, revoke, delete, power
-        self.clean, self.coarse, self.mortal = clean, coarse, mortal
+        self.clean, self.coarse, self.mortal, self.strict = clean, coarse, mortal, strict
         names = [name.partition(":")[0] for name in forms.split()]
         self.keys = list(dict.fromkeys(names))
         self.form_names = ["", *forms.split()]
@@ -82,9 +86,13 @@ class Lake:
         self.needs: list[tuple[int, ...]] = [()]
         for form in forms.split():
             self.needs.append(tuple(self.key(base) for base in form.partition(":")[2].split("+") if base))
-        recipes = [name for name in self.keys if name[0] == "r"]
-        self.recipe = {self.key(name[1:]): self.key(name) for name in recipes}
-        self.content = {recipe: content for content, recipe in self.recipe.items()}
+        recipes = [name for slot in "rt" for name in self.keys if name[0] == slot and len(name) > 1]
+        self.content = {self.key(name): self.key(name[1:]) for name in recipes}
+        self.recipes: dict[int, tuple[int, ...]] = {}
+        for recipe, content in self.content.items():
+            self.recipes[content] = (*self.recipes.get(content, ()), recipe)
+        parts = [name for name in self.keys if self.is_part(self.key(name))]
+        self.twins = {self.key(name): self.key(name.swapcase()) for name in parts if name.swapcase() in parts}
         self.contents = [self.key(name) for name in refs.split()]
         self.initial = len(self.contents)
         for slot, actor in enumerate(self.actors):
@@ -116,7 +124,7 @@ class Lake:
         return [key for key in range(len(self.keys)) if mask >> key & 1]
 
     def is_part(self, key: int) -> bool:
-        return key not in self.recipe and key not in self.content
+        return key not in self.recipes and key not in self.content
 
     def _state(self, live: str, condemned: str) -> State:
         forms = [0] * len(self.keys)
@@ -153,33 +161,52 @@ class Lake:
             if found >> key & 1:
                 continue
             found |= 1 << key
-            if key in self.recipe and self.opened(state, self.recipe[key]):
-                waiting.append(self.recipe[key])
+            waiting += [recipe for recipe in self.recipes.get(key, ()) if self.opened(state, recipe)]
             waiting += self.needs[self.opened(state, key)]
         return found
 
     def readable(self, copies: Sequence[Copies], content: int) -> bool:
-        """True if a reader gets the content, whichever condemned copies it finds first."""
+        """True if a reader gets the content, whichever condemned copies it finds first.
+
+        It takes the first recipe that there is, and a part that is not in its slot from the other one.
+        """
         if copies[content][0] or copies[content][1]:
             return True
-        recipe = self.recipe.get(content)
-        return recipe is not None and self._decodes(copies, recipe, self.depth + 1)
+        for recipe in self.recipes.get(content, ()):
+            for form in [copies[recipe][0], *(form for _, form in copies[recipe][1])]:
+                if form:
+                    return all(self._decodes_anywhere(copies, part) for part in self.needs[form])
+        return False
+
+    def _decodes_anywhere(self, copies: Sequence[Copies], part: int) -> bool:
+        return any(
+            self._decodes(copies, each, self.depth, True) for each in (part, self.twins.get(part)) if each is not None
+        )
+
+    def complete(self, copies: Sequence[Copies], content: int) -> bool:
+        """True if one form of the content has all that it names in the very places that it names."""
+        recipes = self.recipes.get(content, ())
+        return bool(copies[content][0] or copies[content][1]) or any(
+            self._decodes(copies, recipe, self.depth + 1) for recipe in recipes
+        )
 
     def readable_part(self, state: State, key: int) -> bool:
         return self._decodes(self.all_copies(state), key, self.depth)
 
-    def _decodes(self, copies: Sequence[Copies], key: int, left: int) -> bool:
+    def _decodes(self, copies: Sequence[Copies], key: int, left: int, anywhere: bool = False) -> bool:
+        if anywhere and copies[key] == (0, ()):
+            key = self.twins.get(key, key)
         live, others = copies[key]
         hidden = [form for _, form in others]
         if self.rules.read_every_copy:
             forms = [*([live] if live else []), *hidden]
-            return any(self._form_decodes(copies, form, left) for form in forms)
+            return any(self._form_decodes(copies, form, left, anywhere) for form in forms)
         forms = [live] if live else hidden
-        return bool(forms) and all(self._form_decodes(copies, form, left) for form in forms)
+        return bool(forms) and all(self._form_decodes(copies, form, left, anywhere) for form in forms)
 
-    def _form_decodes(self, copies: Sequence[Copies], form: int, left: int) -> bool:
+    def _form_decodes(self, copies: Sequence[Copies], form: int, left: int, anywhere: bool) -> bool:
         needs = self.needs[form]
-        return not needs or (left > 0 and all(self._decodes(copies, key, left - 1) for key in needs))
+        return not needs or (left > 0 and all(self._decodes(copies, key, left - 1, anywhere) for key in needs))
 
     # ---- what may happen -----------------------------------------------------------------------------------------
 
@@ -200,7 +227,9 @@ class Lake:
                 after = self.with_ref(state, number, DELETED, state.refs[number][1])
                 yield f"record {self.ref_name(number)} deleted", self.note(state, after)
         for actor in self.actors:
-            if state.procs[actor.slot] is DEAD:
+            if state.procs[actor.slot] is DEAD or not (
+                actor.after is None or state.procs[actor.after.slot].at == "done"
+            ):
                 continue
             for label, after in actor.steps(self, state):
                 yield f"{actor.name}: {label}", self.note(state, after)
@@ -277,6 +306,8 @@ class Lake:
                 continue
             if status == COMMITTED and not self.readable(self.all_copies(state), content):
                 return f"I1: {self.keys[content]} of {self.ref_name(number)} cannot be read"
+            if self.strict and status == COMMITTED and not self.complete(self.all_copies(state), content):
+                return f"no form of {self.keys[content]} of {self.ref_name(number)} is complete"
             if self.power and COMMITTED in state.logs[number]:
                 for copies in itertools.product(*state.disk):
                     if not self.readable(copies, content):

@@ -55,7 +55,7 @@ class Rules:
     parts_before_recipe: bool = True
     form_barrier: bool = True  # a collector makes the forms that it relied on durable before it removes
     hit_barrier: bool = True  # what a record relies on is durable before its commit, hit or miss
-    look_before_drop: bool = True  # a whole copy is dropped after a look at the coded form that follows condemning
+    look_before_drop: bool = True  # a form is dropped after a look at the other one that follows condemning
     claim_before_drop: bool = True  # ... under a claim that names the coded form
     log_barrier: bool = True  # a record is durable before it is acknowledged
     adopt: bool = True  # a collector settles what earlier ones have left condemned
@@ -63,3 +63,4 @@ class Rules:
     keep_better: bool = True  # a condemned copy is never given up for a live one that needs more than it does
     read_every_copy: bool = True  # a reader whose copy leads nowhere tries the others
     follow_every_copy: bool = True  # a collector follows what all copies of a part need, not only the first
+    follow_both_recipes: bool = True  # ... and both recipes of a content, not only the first

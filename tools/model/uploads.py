@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tools.model.parts_model import Lake
+from tools.model.parts_model import Actor, Lake
 from tools.model.state import ABSENT, COMMITTED, PENDING, State
 
 Steps = Iterator[tuple[str, State]]
@@ -67,6 +67,7 @@ class Maker:
     def __init__(self, name: str) -> None:
         self.name, self.slot = name, -1
         self.ref: int | None = None
+        self.after: Actor | None = None
 
     def own(self) -> int:
         assert self.ref is not None
@@ -82,13 +83,16 @@ class Maker:
 
 
 class Up(NamedTuple):
-    """``coded``: parts and recipe wait or were published; ``waiting``: forms still to be published."""
+    """``coded``: parts and recipe wait or were published; ``plan``: which of those that the maker may follow;
+    ``waiting``: forms still to be published; ``tries``: recipes still to be looked at, and whether to resurrect."""
 
     at: str = "hint"
     coded: bool = True
     claim: int = 0
     waiting: tuple[int, ...] = ()
     walk: Walk = Walk(())
+    plan: int = 0
+    tries: tuple[tuple[int, bool], ...] = ()
 
 
 class Uploader(Maker):
@@ -96,7 +100,8 @@ class Uploader(Maker):
 
     Args:
         content: its key.
-        forms: what it would publish, such as "P:B rX:P"; none to store it whole.
+        forms: what it would publish, such as "P:B rX:P"; none to store it whole. Other ways to code it follow after a
+            slash. Parts that the recipe names and that are not among these have to be stored.
         bytes_in_hand: False for a copy or a restore.
     """
 
@@ -107,12 +112,12 @@ class Uploader(Maker):
 
     def settle_in(self, lake: Lake) -> int:
         self.content = lake.key(self._names[0])
-        self.recipe = lake.recipe.get(self.content)
-        self.forms = [lake.form(name) for name in self._names[1].split()]
+        self.recipes = lake.recipes.get(self.content, ())
+        self.plans = [[lake.form(name) for name in plan.split()] for plan in self._names[1].split("/")]
         return self.content
 
     def start(self) -> Up:
-        return Up(coded=bool(self.forms))
+        return Up(coded=bool(self.plans[0]))
 
     # The claim names what will be relied on. What it is found by is a hint: everything is looked at again after it.
 
@@ -124,14 +129,29 @@ class Uploader(Maker):
         if not local.coded:
             yield from self._claimed(lake, state, local, self._stored(lake, state))
             return
-        recipe, parts = self.forms[-1], self.forms[:-1]
+        for plan in range(len(self.plans)):
+            yield from self._plan(lake, state, local._replace(plan=plan))
+
+    def _plan(self, lake: Lake, state: State, local: Up) -> Steps:
+        *parts, recipe = self.plans[local.plan]
+        others = [self._chain(lake, state, key) for key in self._stored_parts(lake, local)]
+        if not all(others):
+            return
         for chosen in itertools.product(*(self._choices(lake, state, form) for form in parts)):
             waiting = [form for form, stored in zip(parts, chosen, strict=True) if not stored]
             waiting = [*waiting, recipe] if lake.rules.parts_before_recipe else [recipe, *waiting]
             names = lake.bits([self.content, lake.form_key[recipe]])
+            for stored in others:
+                names |= stored
             for form, stored in zip(parts, chosen, strict=True):
                 names |= stored or self._claim_of(lake, state, form)
             yield from self._claimed(lake, state, local._replace(waiting=tuple(waiting)), names)
+
+    def _stored_parts(self, lake: Lake, local: Up) -> list[int]:
+        """Parts that the recipe names without a form of them in hand."""
+        *parts, recipe = self.plans[local.plan]
+        mine = {lake.form_key[form] for form in parts}
+        return [key for key in lake.needs[recipe] if key not in mine]
 
     def _choices(self, lake: Lake, state: State, form: int) -> list[int]:
         """Of a part: 0 to stage it (it was missing when it was looked for), or the blobs in which it is stored."""
@@ -158,9 +178,11 @@ class Uploader(Maker):
         return found
 
     def _stored(self, lake: Lake, state: State) -> int:
-        if state.live[self.content] or self.recipe is None or not state.live[self.recipe]:
-            return 1 << self.content
-        return self._chain(lake, state, self.recipe, lake.depth + 1) | 1 << self.content
+        found = 0
+        if not state.live[self.content]:
+            chains = (self._chain(lake, state, recipe, lake.depth + 1) for recipe in self.recipes)
+            found = next(filter(None, chains), 0)
+        return found | 1 << self.content
 
     def _claimed(self, lake: Lake, state: State, local: Up, names: int) -> Steps:
         local = local._replace(at="claim", claim=names if lake.rules.flat_claims else 1 << self.content)
@@ -184,16 +206,26 @@ class Uploader(Maker):
         for label, after, hit in lake.look(state, self.content, not local.waiting):
             if hit:
                 yield label, self.go(after, self._ready(lake, local))
-            elif self.recipe is None:
+            elif not self.recipes:
                 yield from self._missing(lake, after, local, label)
             else:
-                walk = Walk(((self.recipe, lake.depth + 1, LOOK),), 1 << self.content)
-                yield label, self.go(after, local._replace(at="recipe", walk=walk))
+                yield label, self.go(after, self._trying(lake, local, self._tries(not local.waiting)))
+
+    def _tries(self, resurrect: bool) -> tuple[tuple[int, bool], ...]:
+        """Of two recipes only one that is not complete otherwise is brought back to life."""
+        passes = (resurrect,) if len(self.recipes) == 1 or not resurrect else (False, True)
+        return tuple((recipe, back) for back in passes for recipe in self.recipes)
+
+    def _trying(self, lake: Lake, local: Up, tries: tuple[tuple[int, bool], ...]) -> Up:
+        walk = Walk(((tries[0][0], lake.depth + 1, LOOK),), 1 << self.content)
+        return local._replace(at="recipe", walk=walk, tries=tries)
 
     def _recipe(self, lake: Lake, state: State, local: Up) -> Steps:
-        for label, after, walk in advance(lake, state, local.walk, not local.waiting):
-            if walk is None:
-                yield from self._missing(lake, after, local, label)
+        for label, after, walk in advance(lake, state, local.walk, local.tries[0][1]):
+            if walk is None and len(local.tries) > 1:
+                yield label, self.go(after, self._trying(lake, local, local.tries[1:]))
+            elif walk is None:
+                yield from self._missing(lake, after, local._replace(tries=()), label)
             elif walk.todo:
                 yield label, self.go(after, local._replace(walk=walk))
             elif self._names_all(lake, walk.found, local.claim):
@@ -207,9 +239,10 @@ class Uploader(Maker):
 
     def _missing(self, lake: Lake, state: State, local: Up, label: str) -> Steps:
         waiting = set(local.waiting)
-        if local.coded and (self.forms[-1] in waiting or not lake.rules.look_at_own_recipe):
-            roots = [lake.form_key[form] for form in self.forms[:-1] if form not in waiting]
-            roots += [base for form in self.forms[:-1] if form in waiting for base in lake.needs[form]]
+        *parts, recipe = self.plans[local.plan] if local.coded else [0]
+        if local.coded and (recipe in waiting or not lake.rules.look_at_own_recipe):
+            roots = [*self._stored_parts(lake, local), *(lake.form_key[form] for form in parts if form not in waiting)]
+            roots += [base for form in parts if form in waiting for base in lake.needs[form]]
             walk = Walk(tuple((root, lake.depth, LOOK) for root in reversed(roots)))
             at = "roots" if roots and lake.rules.look_at_parts else "publish"
             yield label, self.go(state, self._publishing(lake, local._replace(at=at, walk=walk)))
@@ -266,7 +299,9 @@ class Uploader(Maker):
         yield f"publishes {lake.keys[self.content]}", self.go(after, self._ready(lake, local))
 
     def _ready(self, lake: Lake, local: Up) -> Up:
-        return local._replace(at="barrier" if lake.power and lake.rules.hit_barrier else "commit", walk=Walk(()))
+        return local._replace(
+            at="barrier" if lake.power and lake.rules.hit_barrier else "commit", walk=Walk(()), tries=()
+        )
 
     def _barrier(self, lake: Lake, state: State, local: Up) -> Steps:
         yield "makes the claimed shards durable", self.go(lake.synced(state, local.claim), local._replace(at="commit"))
