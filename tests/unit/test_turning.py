@@ -410,14 +410,14 @@ def test_a_collection_of_what_an_interrupted_turn_left_keeps_both_forms(
 
 
 def test_damaged_content_is_not_turned(lake: Lake) -> None:
-    put(lake, *range(5))
-    lost = blob(lake, part_of(lake, 2))
+    put(lake, *range(6))
+    lost = blob(lake, part_of(lake, 1))
     lost.rename(Path(str(lake.root)) / "elsewhere")
     assert lake.optimize().turned_chains == 0
-    assert recipes(lake, *range(5)) == ["rc-"] * 5
+    assert recipes(lake, *range(6)) == ["rc-"] * 6
     (Path(str(lake.root)) / "elsewhere").rename(lost)
     assert lake.optimize().turned_chains == 1
-    check(lake, *range(5))
+    check(lake, *range(6))
 
 
 # ---- readers ---------------------------------------------------------------------------------------------------------
@@ -479,6 +479,10 @@ def test_one_tensor_a_diff_and_why(lake: Lake) -> None:
     assert {link.path for link in lake.why(digest(3)[:20])} == {"/c/3.safetensors"}
     (row,), total = lake.du(), sum(stored(lake).values())
     assert (row.files, row.stored, row.exclusive) == (5, total, total)
+    with session(lake) as run:
+        run.files().delete("/c/3.safetensors")
+    lake.collect(keep_deleted=0, force=True)
+    assert {link.reason for link in lake.why(digest(3)[:20])} == {"trash"}
 
 
 # ---- between lakes ---------------------------------------------------------------------------------------------------
