@@ -21,7 +21,7 @@ from dreamlake.content.buffers import Buffers
 from dreamlake.content.chunking import Plan
 from dreamlake.content.codecs import Base, Encoded
 from dreamlake.content.containers import Source
-from dreamlake.content.names import recipe_key, twin
+from dreamlake.content.names import PARTS, recipe_key, twin
 from dreamlake.content.presence import rely_on_part, rely_on_parts
 from dreamlake.content.recipe import MAX_GLUE
 from dreamlake.threads import ThreadPoolExecutor
@@ -40,32 +40,6 @@ class Bases(Protocol):
     def coded(self, part: Base) -> None:
         """A part was coded or found stored; it may be the base of a later one. Called by several threads."""
         ...
-
-
-class Places(Protocol):
-    """Under which keys parts and recipe are looked for, and stored."""
-
-    slot: int  # of the recipe
-
-    def known(self, key: str) -> Sequence[str]:
-        """Keys under which a part may be stored already; ``key`` is the one in the first slot."""
-        ...
-
-    def new(self, key: str) -> str:
-        """The key to store it under."""
-        ...
-
-
-class _Anywhere:
-    """New parts go to the first slots; those that are stored in any are used."""
-
-    slot = 0
-
-    def known(self, key: str) -> Sequence[str]:
-        return key, twin(key)
-
-    def new(self, key: str) -> str:
-        return key
 
 
 @dataclass
@@ -132,7 +106,8 @@ def ingest(
     blobs: Blobs,
     *,
     bases: Bases | None = None,
-    places: Places | None = None,
+    slot: int = 0,
+    leans: Callable[[str], bool] = lambda key: True,
     effort: int = 1,
     workers: int | None = None,
     buffers: Buffers | None = None,
@@ -141,7 +116,8 @@ def ingest(
     """Code a file by its plan and stage everything that is not stored yet.
 
     Args:
-        places: where parts are stored; by default, new ones in the first slots.
+        slot: of the recipe and all its parts (see ``names``).
+        leans: key in the other slot -> may the same part be stored as a difference to that?
         effort: see ``codecs.encode_part``.
         workers: threads that code (default: one a core).
         buffers: where the memory of the parts comes from.
@@ -149,10 +125,8 @@ def ingest(
     Returns None when the file does not fit into a recipe (store it whole). The caller checks that the source did not
     change meanwhile. Errors of reading pass through; then nothing stays staged.
     """
-    buffers = buffers or Buffers()
-    work = _Ingest(
-        source, plan, blobs, bases, places or _Anywhere(), effort, workers or os.cpu_count() or 1, buffers, progress
-    )
+    buffers, workers = buffers or Buffers(), workers or os.cpu_count() or 1
+    work = _Ingest(source, plan, blobs, bases, slot, leans, effort, workers, buffers, progress)
     try:
         return work.run()
     except BaseException:
@@ -169,15 +143,15 @@ class _Ingest:
         plan: Plan,
         blobs: Blobs,
         bases: Bases | None,
-        places: Places,
+        slot: int,
+        leans: Callable[[str], bool],
         effort: int,
         workers: int,
         buffers: Buffers,
         progress: Callable[[int], None] | None,
     ) -> None:
         self._source, self._plan, self._blobs, self._bases = source, plan, blobs, bases
-        self._places = places
-        self._names: dict[str, Future[str]] = {}  # key in the first slot -> key of the form
+        self._slot, self._leans = slot, leans
         self._effort, self._workers, self._buffers, self._progress = effort, workers, buffers, progress
         self._sha = hashlib.sha256()
         self._forms: dict[str, Form] = {}
@@ -225,7 +199,7 @@ class _Ingest:
             digest,
             plan.size,
             list(self._forms.values()),
-            self._stage(recipe_key(digest, self._places.slot), [recipe.encode(made)]),
+            self._stage(recipe_key(digest, self._slot), [recipe.encode(made)]),
         )
 
     def discard(self) -> None:
@@ -270,27 +244,22 @@ class _Ingest:
 
     def _code(self, number: int, plain: memoryview) -> str:
         """Runs on a coder thread: the key of a part, after staging what is not stored yet."""
-        first = codecs.part_key(plain)
+        key = PARTS[self._slot] + codecs.part_key(plain)[len(PARTS[0]) :]
         with self._lock:
-            name = self._names.get(first)
-            if name is None:
-                mine = self._names[first] = Future[str]()
-        if name is not None:
-            return name.result()
-        try:
-            key, stored = self._look(first, len(plain))
-            with self._lock:
-                form = self._forms[key] = Form(key, len(plain))
-        except BaseException as error:
-            mine.set_exception(error)
-            raise
-        mine.set_result(key)
+            if key in self._forms:
+                return key
+            form = self._forms[key] = Form(key, len(plain))
+        there = rely_on_parts(self._blobs, [(key, len(plain)), (twin(key), len(plain))], resurrect=False)
+        stored, same = (there[name, len(plain)] for name in (key, twin(key)))
         if stored is not None:
             form.needs = tuple(stored)
             if self._bases:
                 self._bases.coded(Base(key, plain, len(stored) - 1))
             return key
-        base = self._bases.base_for(number) if self._bases else None
+        if same is not None and len(same) <= codecs.MAX_DEPTH and self._leans(twin(key)):
+            base: Base | None = Base(twin(key), plain, len(same) - 1)
+        else:
+            base = self._bases.base_for(number) if self._bases else None
         coded = codecs.encode_part(
             plain, self._plan.parts[number].width, base, effort=self._effort, fresh=self._buffers.fresh
         )
@@ -303,15 +272,6 @@ class _Ingest:
             form.needs = tuple(dict.fromkeys(key for chain in chains for key in chain))
             form.staged, form.stager = staged.staged, staged.stager
         return key
-
-    def _look(self, first: str, size: int) -> tuple[str, list[str] | None]:
-        """Under which key a part goes, and what it needs if it is stored there."""
-        asked = [(key, size) for key in self._places.known(first)]
-        chains = rely_on_parts(self._blobs, asked, resurrect=False)
-        found = [(key, chain) for (key, _), chain in chains.items() if chain is not None]
-        if not found:
-            return self._places.new(first), None
-        return min(found, key=lambda each: len(each[1]))  # of a chain that was just turned the one that reads quicker
 
     def _stage(self, key: str, stored: Sequence[bytes | memoryview]) -> Form:
         stager = self._blobs.stage()

@@ -5,7 +5,9 @@
     b3-Y, t3-Y   a part whose plain bytes have the BLAKE3 Y
 
 Recipes and parts have two *slots* each, so that a chain of differences can be turned round although a difference never
-replaces anything (R10): it is stored once more in the other slots, and then taken away from where it was.
+replaces anything (R10): it is stored once more in the other slots, and then taken away from where it was. A recipe
+names parts of its own slot only: one name then always means the same list of parts, whoever publishes it, and over
+whatever (decision 020). The bases of a part may lie in either slot.
 """
 
 from __future__ import annotations

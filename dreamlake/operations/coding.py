@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import BinaryIO
 
@@ -17,7 +17,7 @@ from dreamlake.content.assembled import Assembled, part_head, stored_part
 from dreamlake.content.chunking import MIN_FILE, Plan
 from dreamlake.content.codecs import Base
 from dreamlake.content.containers import Odd, Source, detect
-from dreamlake.content.ingest import Coded, Places, ingest
+from dreamlake.content.ingest import Coded, ingest
 from dreamlake.content.staging import Progress
 from dreamlake.errors import LakeError
 from dreamlake.model import split_key
@@ -41,7 +41,8 @@ def code(
     encoding: str,
     earlier: Sequence[Known] = (),
     against: Sequence[tuple[str, int]] | None = None,
-    places: Places | None = None,
+    slot: int = 0,
+    leans: Callable[[str], bool] = lambda key: True,
     thorough: bool = False,
     before: bool = False,
     workers: int | None = None,
@@ -54,7 +55,7 @@ def code(
         file: a seekable binary stream; its position is changed.
         earlier: stored files that may be its earlier version, too, the newest first.
         against: (digest, bytes) of the only files that it may be coded against; None for any.
-        places: see ``ingest``.
+        slot, leans: see ``ingest``.
         thorough: take the time for the smallest form (``optimize``); an upload must not wait for it.
         before: use two earlier versions, to extrapolate; takes twice the time.
         encoding: "raw" codes nothing, "auto" containers of tensors, "coded" every large file.
@@ -76,7 +77,8 @@ def code(
             plan,
             store.blobs,
             bases=bases,
-            places=places,
+            slot=slot,
+            leans=leans,
             effort=effort,
             workers=workers,
             buffers=store.recent.buffers,

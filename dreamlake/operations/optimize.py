@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from dreamlake.content import codecs, reading
 from dreamlake.content.assembled import part_needs, read_recipe, stored_part
 from dreamlake.content.chunking import MIN_FILE
+from dreamlake.content.names import twin
 from dreamlake.content.presence import rely_on_recipe
 from dreamlake.content.staging import Plain
 from dreamlake.errors import ClaimRevoked, Corrupt, LakeError, NotFound
@@ -205,7 +206,7 @@ def rebase(store: Store, *, progress: Progress | None = None) -> Rebased:
     dependents: dict[str, list[str]] = defaultdict(list)
     for key in direct:
         for base in _bases(store, key):
-            if base not in direct:
+            if base not in direct and base != twin(key):  # the same in the other slot: where an upload looks for it
                 dependents[base].append(key)
     for done, (base, keys) in enumerate(sorted(dependents.items())):
         if progress:

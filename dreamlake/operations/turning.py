@@ -11,7 +11,7 @@ Until that has freed their slots, the same versions are not turned round again.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 
 from dreamlake.content import codecs, reading
@@ -89,7 +89,7 @@ def turn(
             if dry_run:
                 report.versions += len(members)
             else:
-                _turn(store, members, lake.staying(members), report)
+                _turn(store, members, lake.leaning(members), report)
     return report
 
 
@@ -204,27 +204,30 @@ class _Lake:
                 found.append((content, max(keys, key=sizes.__getitem__)))
         return found
 
-    def staying(self, members: Sequence[_Content]) -> set[str]:
-        """Parts that need nothing already: of the newest version, and those of the others that are nobody's base."""
-        newest = {part.key for part in members[0].parts}
-        alone = {part.key for content in members for part in content.parts if not self._needs[part.key]}
-        return {key for key in alone if key in newest or key not in self._bases}
+    def leaning(self, members: Sequence[_Content]) -> set[str]:
+        """Parts that stand alone and stay: those of the newest version, and those that others need, too.
+
+        In the other slot they become differences (of nothing) to where they are.
+        """
+        mine, newest = self._mine(members), {part.key for part in members[0].parts}
+        alone = (key for key in mine if not self._needs[key])
+        return {key for key in alone if key in newest or mine[key] < self._users[key]}
+
+    def _mine(self, members: Sequence[_Content]) -> Counter[str]:
+        return Counter(key for content in members for key in self._all(content))
 
     def is_free(self, members: Sequence[_Content]) -> bool:
-        """False while there is anything in the slots that the parts of these would go to."""
-        stay = self.staying(members)
-        return not any(
-            twin(part.key) in self._sizes for content in members for part in content.parts if part.key not in stay
-        )
+        """False while something lies in the slots that these would go to that only waits for a collection."""
+        others = {twin(part.key) for content in members for part in content.parts}
+        return not any(key in self._sizes and not self._users[key] for key in others)
 
     def weigh(self, members: Sequence[_Content]) -> tuple[int, int]:
         """Stored bytes that would be superseded by turning these round, and how many more there would then be.
 
         More, because the newest version is stored alone, while an end that stood alone stays if others need it.
         """
-        mine = Counter(key for content in members for key in self._all(content))
-        stay = self.staying(members)
-        free = {key for key, count in mine.items() if count == self._users[key] and key not in stay}
+        stay = self.leaning(members)
+        free = {key for key, count in self._mine(members).items() if count == self._users[key] and key not in stay}
         more = 0
         for part in members[0].parts:
             end = self._end(part.key)
@@ -240,24 +243,6 @@ class _Lake:
         return key
 
 
-class _Places:
-    """Where the parts of a version go: to the slots in which they are not now, unless they stay, or a newer version
-    has them already."""
-
-    def __init__(self, content: _Content, newer: Mapping[str, str], stay: Set[str]) -> None:
-        self.slot = 1 - RECIPES.index(content.recipe[:-64])
-        self._now = {part.key[3:]: part.key for part in content.parts}
-        self._newer, self._stay = newer, stay
-
-    def known(self, key: str) -> Sequence[str]:
-        now = self._now.get(key[3:], "")
-        return [self._newer.get(key[3:]) or (now if now in self._stay else self.new(key))]
-
-    def new(self, key: str) -> str:
-        now = self._now.get(key[3:])
-        return twin(now) if now is not None else PARTS[self.slot] + key[3:]
-
-
 def _drop_doubles(store: Store, found: Sequence[tuple[_Content, str]]) -> bool:
     """Finish what somebody left who died while turning; True if anything went."""
     gone = False
@@ -267,31 +252,27 @@ def _drop_doubles(store: Store, found: Sequence[tuple[_Content, str]]) -> bool:
     return gone
 
 
-def _turn(store: Store, members: Sequence[_Content], stay: Set[str], report: Turned) -> None:
+def _turn(store: Store, members: Sequence[_Content], leaning: Set[str], report: Turned) -> None:
     """Code versions once more, the newest first, each against newer ones; stops where it does not succeed."""
-    newer: dict[str, str] = {}  # BLAKE3 of a part -> where newer versions have it
+    may_lean = set(leaning)
     done: list[tuple[str, int]] = []
     for content in members:
-        try:
-            against = done[-MAX_CANDIDATES:][::-1]
-            if not _store_turned(store, content, _Places(content, newer, stay), against, report):
-                break
-            listed = recipe_at(store.blobs, twin(content.recipe), content.size).parts
-        except NotFound:  # deleted and collected meanwhile, or another optimizer was quicker
-            break
-        newer.update((part.key[3:], part.key) for part in listed)
+        against = done[-MAX_CANDIDATES:][::-1]
+        if not _store_turned(store, content, may_lean.__contains__, against, report):
+            break  # deleted and collected meanwhile, or another optimizer was quicker: a later run tries again
+        may_lean.update(twin(part.key) for part in content.parts)
         done.append((content.digest, content.size))
     report.versions += len(done)
 
 
 def _store_turned(
-    store: Store, content: _Content, places: _Places, against: Sequence[tuple[str, int]], report: Turned
+    store: Store, content: _Content, leans: Callable[[str], bool], against: Sequence[tuple[str, int]], report: Turned
 ) -> bool:
     """Give a content its new form, and take the old recipe away."""
     digest, size, session, turned = content.digest, content.size, content.session, twin(content.recipe)
     assert session is not None
     if rely_on_recipe(store.blobs, digest, size, resurrect=False, places=[turned]) is None:
-        coded = _code_again(store, content, places, against)
+        coded = _code_again(store, content, leans, against)
         if coded is None:
             return False
         plain = Plain(digest, size, None, coded=coded)
@@ -308,7 +289,9 @@ def _store_turned(
     return drop_form(store, session, digest, size, content.recipe)
 
 
-def _code_again(store: Store, content: _Content, places: _Places, against: Sequence[tuple[str, int]]) -> Coded | None:
+def _code_again(
+    store: Store, content: _Content, leans: Callable[[str], bool], against: Sequence[tuple[str, int]]
+) -> Coded | None:
     """The new form, staged; None when the content does not read: it was collected meanwhile, or is for ``verify``."""
     assert content.session is not None
     view = store.catalog.view(content.session)
@@ -316,7 +299,8 @@ def _code_again(store: Store, content: _Content, places: _Places, against: Seque
         with reading.open_plain(store.blobs, content.digest, content.size) as file:
             return code(
                 store, view, content.path, file, content.size,
-                encoding="coded", against=against, places=places, thorough=True, before=True,
+                encoding="coded", against=against, slot=1 - RECIPES.index(content.recipe[:-64]), leans=leans,
+                thorough=True, before=True,
             )  # fmt: skip
     except (Corrupt, NotFound):
         return None
