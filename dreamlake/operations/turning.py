@@ -74,13 +74,13 @@ def turn(
     Raises ``Corrupt`` for content that does not match its checksum; what was done before stays done.
     """
     report = Turned()
-    lake = _Lake(store, sessions)
+    tell = progress or (lambda phase, done, total: None)
+    lake = _Lake(store, sessions, tell)
     if not dry_run and _drop_doubles(store, lake.doubles()):
-        lake = _Lake(store, sessions)
+        lake = _Lake(store, sessions, tell)
     found = [chain for chain in lake.chains() if lake.depth(chain[0]) >= TURN_DEPTH]
     for done, chain in enumerate(found):
-        if progress is not None:
-            progress("turn", done, len(found))
+        tell("turn", done, len(found))
         members = chain[:MAX_VERSIONS]
         superseded, more = lake.weigh(members)
         if superseded and more <= GROWTH * superseded and lake.is_free(members):
@@ -96,7 +96,7 @@ def turn(
 class _Lake:
     """Which stored content needs which parts."""
 
-    def __init__(self, store: Store, sessions: Sequence[SessionKey] | None) -> None:
+    def __init__(self, store: Store, sessions: Sequence[SessionKey] | None, tell: Progress) -> None:
         self._blobs = store.blobs
         self._sizes: dict[str, int] = {}  # of live copies of parts, as stored
         recipes = Contents(store.blobs)
@@ -110,7 +110,8 @@ class _Lake:
         self._users = Counter[str]()  # part -> how many contents need it
         self._recipes = recipes
         self._list(store, recipes, None if sessions is None else set(sessions))
-        for content in self._contents.values():
+        for done, content in enumerate(self._contents.values()):
+            tell("survey", done, len(self._contents))
             self._read(content)
         self._bases = {base for needs in self._needs.values() for base in needs}
 
