@@ -114,6 +114,11 @@ class Lake:
         """The form of a key that needs nothing."""
         return self.form(self.keys[key])
 
+    def leans_on(self, form: int) -> int | None:
+        """The twin to which this form is a difference; None when it is to none."""
+        twin = self.twins.get(self.form_key[form])
+        return twin if twin in self.needs[form] else None
+
     def bits(self, keys: Iterable[int]) -> int:
         mask = 0
         for key in keys:
@@ -163,6 +168,9 @@ class Lake:
             found |= 1 << key
             waiting += [recipe for recipe in self.recipes.get(key, ()) if self.opened(state, recipe)]
             waiting += self.needs[self.opened(state, key)]
+            twin = self.twins.get(key)
+            if twin is not None and not self.opened(state, key) and self.opened(state, twin):
+                waiting.append(twin)  # that is where readers find it, and collectors keep it
         return found
 
     def readable(self, copies: Sequence[Copies], content: int) -> bool:

@@ -1,7 +1,7 @@
 """The explorations: configurations in which the protocol must hold, and mutations that must be noticed.
 
-Contents are X and Y, their recipes rX and rY, parts P, A, B, C; ``P:B`` is P as a difference to B; tX, a, b are rX, A
-and B in their second slots. A collector with ``surveyed`` keys has ended its survey before anything was referenced, and
+Contents are X and Y, their recipes rX and rY, parts P, A, B, C; ``P:B`` is P as a difference to B. Those with second
+slots are in ``turned``. A collector with ``surveyed`` keys has ended its survey before anything was referenced, and
 is about to condemn them.
 """
 
@@ -11,18 +11,26 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tools.model.collectors import Collector
-from tools.model.optimizers import Dropper, Rebaser, Recoder, Turner
+from tools.model.optimizers import Dropper, Rebaser, Recoder
 from tools.model.parts_model import Actor, Lake
 from tools.model.state import Rules
+from tools.model.turned import (
+    DROP,
+    back,
+    both_ways,
+    either_slot,
+    lean,
+    leaner,
+    one_turner,
+    turn,
+    turn_one,
+    turned_under,
+)
 from tools.model.uploads import Uploader
 
 ONE = "X rX:P P P:B B"
 TWO = "X rX:P P P:B P:C B C Y rY:P"
 CIRCLE = "X rX:A A A:B B B:A Y rY:B"
-DROP = 80  # the batch of a dropper
-CHAIN = "X rX:A tX:a A a a:b Y rY:B tY:b B B:A b"
-PAIR = "X rX:A tX:a A a"  # a content in both slots
-EITHER = "X rX:A rX:a A a"
 EITHER_SLOT = "recipes over parts of either slot, one name"
 
 
@@ -116,51 +124,9 @@ def two_cuts() -> Lake:
     return Lake("X rX:P rX:Q P Q", "P Q", actors, coarse=True)
 
 
-def turner() -> list[Actor]:
-    """Turns A <- B:A round, into b <- a:b: the newer version first, each under two records."""
-    newer = Turner("turner of Y", "Y", "b tY:b")
-    drop = Dropper("turner drops rY", "Y", DROP, "rY", newer)
-    older = Turner("turner of X", "X", "a:b tX:a", drop)
-    return [newer, drop, older, Dropper("turner drops rX", "X", DROP + 1, "rX", older)]
-
-
-def turn(*others: Actor, rules: Rules | None = None, **options: Any) -> Lake:
-    """Two versions are turned round beside others."""
-    options = {"refs": "X Y", "mortal": True, "coarse": True, "strict": True, **options}
-    return Lake(CHAIN, "rX:A A rY:B B:A", [*turner(), *others], rules=rules, **options)
-
-
-def turn_one(*others: Actor, rules: Rules | None = None, **options: Any) -> Lake:
-    """A content is turned beside others."""
-    options = {"refs": "X", "mortal": True, "coarse": True, "strict": True, **options}
-    return Lake(PAIR, "rX:A A", [*one_turner("turner", "a tX:a", "rX"), *others], rules=rules, **options)
-
-
-def one_turner(name: str, forms: str, old: str, batch: int = DROP) -> list[Actor]:
-    recode = Turner(name, "X", forms)
-    return [recode, Dropper(f"{name} drops {old}", "X", batch, old, recode)]
-
-
-def both_ways(*, rules: Rules | None = None, collectors: int = 1, **options: Any) -> Lake:
-    """Two drop each other's recipe of one content."""
-    droppers: list[Actor] = [Dropper("first", "X", DROP, "rX"), Dropper("second", "X", DROP + 1, "tX")]
-    others: list[Actor] = [Collector(1), Collector(2)]
-    options = {"refs": "X", "coarse": True, "strict": True, **options}
-    return Lake(PAIR, "rX:A tX:a A a", [*droppers, *others[:collectors]], rules=rules, **options)
-
-
-def either_slot(*, collectors: int = 2, **options: Any) -> Lake:
-    """Two uploads of one content that found its part in different slots: two recipes under one name."""
-    actors: list[Actor] = [Uploader("first", "X", "rX:A"), Uploader("second", "X", "rX:a"), Collector(1, "a")]
-    others: list[Actor] = [Collector(2)]
-    return Lake(EITHER, "A a", [*actors, *others[: collectors - 1]], mortal=True, coarse=True, **options)
-
-
-def own_slot() -> Lake:
-    """The same when a recipe names parts of its own slot only."""
-    forms = "A rX:A / a tX:a"
-    actors: list[Actor] = [Uploader("first", "X", forms), Uploader("second", "X", forms), Collector(1, "A a")]
-    return Lake(PAIR, "A a", actors, coarse=True, strict=True)
+def others_need(**options: Any) -> Lake:
+    """X is turned while Y needs its part, so that the turned one may be a difference to it."""
+    return turn_one(Collector(1), live="rX:A A rY:A", refs="X Y", **options)
 
 
 def without(*names: str) -> Rules:
@@ -175,7 +141,6 @@ HOLDS = [
     Run("the same beside a collection", lambda: opposite(mortal=True)),
     Run("the same, and any revocation", opposite),
     Run("two uploads share a part, a collection", lambda: both(mortal=True)),
-    Run("an upload, two collections", lambda: again(revoke=False)),
     Run("a copy left condemned, an upload, two collections", leftover),
     Run("recode and drop beside a collection; I7", lambda: optimize(clean=True)),
     Run("rebase, an upload, a collection; I7", lambda: rebase(clean=True)),
@@ -183,15 +148,25 @@ HOLDS = [
     Run("recipe before its parts, but all looked at", lambda: trusting(rules=without("parts_before_recipe"))),
     Run("a chain is turned round; I7", lambda: turn(clean=True)),
     Run("a chain is turned round, a collection", lambda: turn(Collector(1))),
-    Run("turned and uploaded again, a collection", lambda: turn_one(Uploader("uploader", "X", "A rX:A"), Collector(1))),
+    Run(
+        "turned and uploaded again, a collection",
+        lambda: turn_one(Uploader("uploader", "X", "A rX:A"), Collector(1), plans="a tX:a"),
+    ),
     Run(
         "two turners of one content, a collection",
-        lambda: turn_one(*one_turner("second", "a tX:a", "rX", DROP + 1), Collector(1)),
+        lambda: turn_one(*one_turner("second", "X", "a tX:a", "rX", DROP + 1), Collector(1), plans="a tX:a"),
     ),
+    Run("an upload leans on the twin, a collection; I7", lambda: lean(surveyed="", coarse=False, clean=True)),
+    Run("the same, two collections, any revocation", lambda: lean(Collector(2))),
+    Run("two uploads lean, a collection", lambda: lean(leaner("second"), surveyed="A a", mortal=True)),
+    Run("an upload leans, its twin is turned, bases end", lambda: turned_under(leaner(), depth=1)),
+    Run("a turned part leans on one that stays; I7", lambda: others_need(mortal=False, clean=True)),
     Run("two drop each other's recipe, a collection", both_ways),
     Run("power: an upload, a collection", lambda: one(power=True)),
     Run("power: two uploads of one content", durable),
     Run("power: rebase, a collection", lambda: rebase_alone(power=True)),
+    Run("power: an upload leans, a collection", lambda: lean(power=True)),
+    Run("power: a turned part leans", lambda: others_need(power=True, revoke=False)),
     Run("power: recode and drop, a collection", lambda: optimize(power=True, revoke=False)),
 ]
 
@@ -226,22 +201,26 @@ MUTATIONS = [
         lambda: turn(Collector(1), rules=without("follow_both_recipes")),
         "no form",
     ),
+    Run("no look at the twin that is leaned on", lambda: lean(rules=without("look_at_bases")), "I1"),
+    Run("parts lean on each other", lambda: turn_one(*back(), rules=without("whole_replaces_only")), "I1"),
     Run(EITHER_SLOT, lambda: either_slot(collectors=1, strict=True), "no form"),
 ]
 
 BIG = [
     Run(f"{EITHER_SLOT}: lost", either_slot, "I1"),
-    Run("recipes over parts of their own slot", own_slot),
+    Run("two uploads lean, any revocation", lambda: lean(leaner("second"), surveyed="A a")),
+    Run("two uploads lean, two collections, deaths", lambda: lean(leaner("second"), Collector(2), mortal=True)),
+    Run("turned and uploaded again, leaning, a collection", lambda: turn_one(leaner(), Collector(1))),
+    Run("turned there and back, a collection", lambda: turn_one(*back(), Collector(1))),
+    Run("a turner and two collections", lambda: turn_one(Collector(1), Collector(2))),
+    Run("an upload leans, its twin is turned", lambda: turned_under(leaner())),
     Run(
-        "turned and restored, a collection",
-        lambda: turn_one(Uploader("restorer", "X", bytes_in_hand=False), Collector(1)),
-    ),
-    Run(
-        "turned there and back, a collection",
-        lambda: turn_one(*one_turner("back", "A rX:A", "tX", DROP + 1), Collector(1)),
+        "a restore leans, its twin is turned",
+        lambda: turned_under(Uploader("restorer", "X", bytes_in_hand=False), live="rX:A A:a tY:a a:b b"),
     ),
     Run("two uploads share a part, any revocation", both),
     Run("an upload, two collections, deaths", lambda: again(mortal=True)),
     Run("the same, and any revocation", again),
+    Run("the same, and no revocation", lambda: again(revoke=False)),
     Run("opposite orders, two collections, deaths", lambda: opposite(collectors=2, mortal=True)),
 ]

@@ -154,9 +154,14 @@ class Uploader(Maker):
         return [key for key in lake.needs[recipe] if key not in mine]
 
     def _choices(self, lake: Lake, state: State, form: int) -> list[int]:
-        """Of a part: 0 to stage it (it was missing when it was looked for), or the blobs in which it is stored."""
+        """Of a part: 0 to stage it (it was missing when it was looked for), or the blobs in which it is stored.
+
+        It is only staged as a difference to its own twin where that was seen.
+        """
         chain = self._chain(lake, state, lake.form_key[form])
-        return [0, chain] if chain else [0]
+        twin = lake.leans_on(form)
+        staged = [0] if twin is None or self._chain(lake, state, twin, lake.depth - 1) else []
+        return [*staged, chain] if chain else staged
 
     def _claim_of(self, lake: Lake, state: State, form: int) -> int:
         names = 1 << lake.form_key[form]
