@@ -55,18 +55,21 @@ def optimize(run: Run, scope: Address | None, all_kinds: bool) -> int:
             "freedBaseBytes": done.freed_base_bytes,
         }
     )
+    whole = done.candidates or not (done.turned_chains or done.rebased_parts)  # else that is all there is to say
     if run.dry:
-        run.out.line(
-            f"would look at {count(done.candidates, 'large file')} stored whole ({size(done.candidate_bytes)});"
-            " what that brings is known once they are coded"
-        )
+        if whole:
+            run.out.line(
+                f"would look at {count(done.candidates, 'large file')} stored whole ({size(done.candidate_bytes)});"
+                " what that brings is known once they are coded"
+            )
         if done.turned_chains:
             run.out.line(f"would turn round {count(done.turned_chains, 'chain')} of {done.turned_versions} versions")
         return 0
-    run.out.line(
-        f"{count(done.recoded, 'file')} coded: {size(done.bytes_before)} became {size(done.bytes_after)}; "
-        f"{done.left} better left whole"
-    )
+    if whole:
+        run.out.line(
+            f"{count(done.recoded, 'file')} coded: {size(done.bytes_before)} became {size(done.bytes_after)}; "
+            f"{done.left} better left whole"
+        )
     if done.turned_chains:
         run.out.line(
             f"{count(done.turned_chains, 'chain')} of {done.turned_versions} versions turned round, the newest reads "
