@@ -17,7 +17,7 @@ from typing import BinaryIO
 from dreamlake.blobs import Blobs, Copy
 from dreamlake.content import codecs, frame, recipe
 from dreamlake.content.buffers import Buffers, Fresh, new_buffer
-from dreamlake.content.names import PARTS, RECIPES, recipe_keys, twin
+from dreamlake.content.names import recipe_keys, slot_of, twin
 from dreamlake.content.recent import RecentParts
 from dreamlake.content.recipe import GLUE, Recipe
 from dreamlake.errors import Corrupt, NotFound
@@ -59,7 +59,7 @@ def recipe_at(blobs: Blobs, key: str, size: int | None = None) -> Recipe:
     found = recipe.decode(stored)
     if found.sha256 != key[-64:] or (size is not None and found.size != size):
         raise Corrupt(f"the recipe {key} is of other content ({found.sha256}, {found.size:,} bytes)", path=key)
-    if not all(part.key.startswith(PARTS[RECIPES.index(key[:-64])]) for part in found.parts):
+    if not all(slot_of(part.key) == slot_of(key) for part in found.parts):
         raise Corrupt(f"the recipe {key} names parts of the other slot", path=key)  # see ``names``
     return found
 

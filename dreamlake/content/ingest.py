@@ -21,7 +21,7 @@ from dreamlake.content.buffers import Buffers
 from dreamlake.content.chunking import Plan
 from dreamlake.content.codecs import Base, Encoded
 from dreamlake.content.containers import Source
-from dreamlake.content.names import PARTS, recipe_key, twin
+from dreamlake.content.names import recipe_key, twin
 from dreamlake.content.presence import rely_on_part, rely_on_parts
 from dreamlake.content.recipe import MAX_GLUE
 from dreamlake.threads import ThreadPoolExecutor
@@ -244,7 +244,7 @@ class _Ingest:
 
     def _code(self, number: int, plain: memoryview) -> str:
         """Runs on a coder thread: the key of a part, after staging what is not stored yet."""
-        key = PARTS[self._slot] + codecs.part_key(plain)[len(PARTS[0]) :]
+        key = codecs.part_key(plain, self._slot)
         with self._lock:
             if key in self._forms:
                 return key

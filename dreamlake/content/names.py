@@ -35,6 +35,16 @@ def is_part(key: str) -> bool:
     return key.startswith(PARTS)
 
 
+def is_coded(key: str) -> bool:
+    """True for a recipe or a part, False for a content stored whole."""
+    return is_recipe(key) or is_part(key)
+
+
+def slot_of(key: str) -> int:
+    """In which slot a recipe or part is."""
+    return (RECIPES if is_recipe(key) else PARTS).index(key[:-64])
+
+
 def twin(key: str) -> str:
     """The same recipe or part in the other slot."""
     return _TWINS[key[:3]] + key[3:]

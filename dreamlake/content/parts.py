@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 from dreamlake.content import blocks, choosing, frame, kernels, streams
 from dreamlake.content.buffers import Fresh, new_buffer
 from dreamlake.content.frame import Frame, Kind
-from dreamlake.content.names import PARTS
+from dreamlake.content.names import PARTS, slot_of
 from dreamlake.errors import Corrupt
 
 __all__ = [
@@ -118,16 +118,16 @@ class Encoded(NamedTuple):
         return sum(map(len, self.pieces))
 
 
-def part_key(plain: bytes | memoryview) -> str:
-    """The key of a part: ``b3-`` and the BLAKE3 of its plain bytes in hexadecimal digits."""
+def part_key(plain: bytes | memoryview, slot: int = 0) -> str:
+    """The key of a part: ``b3-``, or ``t3-``, and the BLAKE3 of its plain bytes in hexadecimal digits."""
     from blake3 import blake3
 
-    return PARTS[0] + blake3(plain).hexdigest()
+    return PARTS[slot] + blake3(plain).hexdigest()
 
 
 def proves(key: str, plain: bytes | memoryview) -> bool:
     """True if these are the plain bytes that the key of a part, in either slot, promises."""
-    return part_key(plain)[3:] == key[3:]
+    return part_key(plain, slot_of(key)) == key
 
 
 def encode_part(

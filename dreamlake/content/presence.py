@@ -23,7 +23,7 @@ from dreamlake.content.assembled import (
     stored_part,
 )
 from dreamlake.content.chunking import MIN_FILE
-from dreamlake.content.names import RECIPES, recipe_keys
+from dreamlake.content.names import RECIPES, recipe_key, recipe_keys
 from dreamlake.errors import Corrupt, NotFound
 from dreamlake.rawio import read_up_to
 
@@ -73,9 +73,11 @@ def rely_on_recipes(blobs: Blobs, contents: Sequence[Content], *, resurrect: boo
     keys = [(key, size) for digest, size in contents for key in recipe_keys(digest)]
     forms = iter(_rely_at(blobs, keys, resurrect=False))
     found = [next(filter(None, [next(forms) for _ in RECIPES]), None) for _ in contents]
-    if resurrect:  # only what is not there otherwise: one that is being dropped had better go
-        for i, (digest, size) in enumerate(contents):
-            found[i] = found[i] or rely_on_recipe(blobs, digest, size)
+    for slot in range(len(RECIPES)) if resurrect else ():  # what is not there otherwise: one that is dropped may go
+        left = [i for i, form in enumerate(found) if form is None]
+        wanted = [(recipe_key(contents[i][0], slot), contents[i][1]) for i in left]
+        for i, form in zip(left, _rely_at(blobs, wanted, resurrect=True), strict=True):
+            found[i] = form
     return found
 
 

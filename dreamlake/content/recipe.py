@@ -31,7 +31,7 @@ from dreamlake.content.codecs import MAX_PART, WIDTHS
 from dreamlake.content.containers import Source, Tensor
 from dreamlake.content.containers.layout import MAX_TENSORS, sound
 from dreamlake.content.frame import Kind
-from dreamlake.content.names import PARTS
+from dreamlake.content.names import PARTS, slot_of
 from dreamlake.errors import Corrupt
 
 __all__ = ["GLUE", "PartRef", "Recipe", "Segment", "assemble", "build", "decode", "encode"]
@@ -125,9 +125,8 @@ def encode(recipe: Recipe) -> bytes:
     """The stored form."""
     rows = []
     for part in recipe.parts:
-        slot = PARTS.index(part.key[:3])
         digest, label = bytes.fromhex(part.key[3:]), bytes.fromhex(part.label)
-        rows.append(_PART.pack(digest, part.size, part.width | _SECOND * slot, label))
+        rows.append(_PART.pack(digest, part.size, part.width | _SECOND * slot_of(part.key), label))
     count = len(recipe.segments)
     rows.append(pack(f"<{count}Q", *(segment.length for segment in recipe.segments)))
     rows.append(pack(f"<{count}I", *(segment.part + 1 for segment in recipe.segments)))

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from dreamlake import values
@@ -106,14 +106,25 @@ class DocumentJournal:
         """The compare-and-set. A lost reply is answered by the same change again: it can only happen once."""
         where, keep = {"_id": new["_id"], "rev": rev}, {field: new[field] for field in new if field != "_id"}
         gone = {field: "" for field in ("text", "pieces") if field not in new}
+
+        def attempt() -> bool:
+            if rev == 0:
+                done = not self._docs.insert("journals", [new])
+            else:
+                done = self._docs.update("journals", where, {"$set": keep, "$unset": gone})
+            return done or self._wrote(new)
+
+        return self._told(attempt, f"whether {new['_id']} was changed; read it again")
+
+    def _told(self, attempt: Callable[[], bool], what: str) -> bool:
+        """What an attempt says that may be repeated because it can only happen once, whichever replies are lost.
+
+        Raises ``OutcomeUnknown`` when none comes: "the database does not say", and then ``what``.
+        """
         lost = False
         for _ in range(REPEATS):
             try:
-                if rev == 0:
-                    done = not self._docs.insert("journals", [new])
-                else:
-                    done = self._docs.update("journals", where, {"$set": keep, "$unset": gone})
-                return done or self._wrote(new)
+                return attempt()
             except OutcomeUnknown:
                 lost = True
                 self._wait(0)
@@ -121,7 +132,7 @@ class DocumentJournal:
                 if not lost:
                     raise
                 raise OutcomeUnknown(str(error)) from error
-        raise OutcomeUnknown(f"the database does not say whether {new['_id']} was changed; read it again")
+        raise OutcomeUnknown(f"the database does not say {what}")
 
     def _wrote(self, new: Doc) -> bool:
         """True if a change that was refused had happened before: its reply was lost."""
@@ -171,21 +182,14 @@ class DocumentJournal:
 
     def _inserted(self, chunk: Doc) -> bool:
         """Insert a chunk; False if its number is taken by somebody else's."""
-        lost = False
-        for _ in range(REPEATS):
-            try:
-                if not self._docs.insert("chunks", [chunk]):
-                    return True
-                there = self._one("chunks", {"_id": chunk["_id"]}, ["writer"])
-                return there is not None and there["writer"] == chunk["writer"]
-            except OutcomeUnknown:
-                lost = True
-                self._wait(0)  # and the same once more: it can only be there once
-            except Unavailable as error:
-                if not lost:
-                    raise
-                raise OutcomeUnknown(str(error)) from error
-        raise OutcomeUnknown(f"the database does not say whether rows were added to {chunk['stream']}; read its end")
+
+        def attempt() -> bool:
+            if not self._docs.insert("chunks", [chunk]):
+                return True
+            there = self._one("chunks", {"_id": chunk["_id"]}, ["writer"])
+            return there is not None and there["writer"] == chunk["writer"]
+
+        return self._told(attempt, f"whether rows were added to {chunk['stream']}; read its end")
 
     def read(self, stream: str, start: int, limit: int) -> list[Row]:
         found: list[Row] = []

@@ -44,7 +44,6 @@ def code(
     slot: int = 0,
     leans: Callable[[str], bool] = lambda key: True,
     thorough: bool = False,
-    before: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Coded | None:
@@ -57,7 +56,6 @@ def code(
         against: (digest, bytes) of the only files that it may be coded against; None for any.
         slot, leans: see ``ingest``.
         thorough: take the time for the smallest form (``optimize``); an upload must not wait for it.
-        before: use two earlier versions, to extrapolate; takes twice the time.
         encoding: "raw" codes nothing, "auto" containers of tensors, "coded" every large file.
     """
     if encoding == "raw" or size < MIN_FILE:
@@ -69,7 +67,7 @@ def code(
     if plan is None:
         return None
     found = candidates(view, key, earlier) if against is None else against
-    bases = Earlier(store, plan, found, before=before)
+    bases = Earlier(store, plan, found, before=thorough)
     effort = THOROUGH if thorough else QUICK
     try:
         return ingest(

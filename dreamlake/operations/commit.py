@@ -7,6 +7,7 @@ restore) or changes the tree (delete, move, update, alias) ends here.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from dreamlake.content.ingest import Coded, Form
 from dreamlake.content.names import recipe_keys
 from dreamlake.content.presence import rely_all, rely_on_part, rely_on_recipe
 from dreamlake.content.staging import Plain, stage_again
-from dreamlake.errors import ClaimRevoked, LakeError, NotFound
+from dreamlake.errors import ClaimRevoked, Corrupt, LakeError, NotFound
 from dreamlake.model import SessionKey, Version
 from dreamlake.operations.context import Store
 
@@ -197,6 +198,26 @@ def recode(store: Store, session: SessionKey, plain: Plain) -> bool:
         with contextlib.suppress(Exception):
             store.catalog.revoke(claim.token)
         raise
+
+
+def store_coded(
+    store: Store, session: SessionKey, digest: str, size: int, coded: Coded, *, most: float = math.inf
+) -> int | None:
+    """``recode`` of what was just coded from a stored content; returns the stored bytes of the new form.
+
+    None when the content stays as it is: they would be more than ``most``, or a collector or another upload was
+    quicker. Nothing stays staged. Raises ``Corrupt`` when the content does not match its checksum.
+    """
+    plain = Plain(digest, size, None, coded=coded)
+    try:
+        if coded.digest != digest:
+            raise Corrupt(f"stored content {digest} is damaged; run `dreamlake verify`", path=digest)
+        new_bytes = coded.new_bytes
+        return new_bytes if new_bytes <= most and recode(store, session, plain) else None
+    except ClaimRevoked:
+        return None
+    finally:
+        plain.discard()
 
 
 def drop_form(store: Store, session: SessionKey, digest: str, size: int, form: str) -> bool:

@@ -21,11 +21,10 @@ from dreamlake.content.assembled import part_needs, read_recipe, stored_part
 from dreamlake.content.chunking import MIN_FILE
 from dreamlake.content.names import twin
 from dreamlake.content.presence import rely_on_recipe
-from dreamlake.content.staging import Plain
 from dreamlake.errors import ClaimRevoked, Corrupt, LakeError, NotFound
 from dreamlake.model import SessionKey, Version, split_key
 from dreamlake.operations.coding import MAX_TRIED, Known, code
-from dreamlake.operations.commit import drop_form, recode
+from dreamlake.operations.commit import drop_form, store_coded
 from dreamlake.operations.context import Store
 from dreamlake.operations.references import Contents, Sessions
 from dreamlake.operations.turning import turn
@@ -154,30 +153,11 @@ def _code_again(
     view = store.catalog.view(session)
     with reading.open_plain(store.blobs, version.digest, version.size_bytes) as file:
         coded = code(
-            store,
-            view,
-            version.key,
-            file,
-            version.size_bytes,
-            encoding=encoding,
-            earlier=series,
-            thorough=True,
-            before=True,
+            store, view, version.key, file, version.size_bytes, encoding=encoding, earlier=series, thorough=True
         )
     if coded is None:
         return None
-    plain = Plain(version.digest, version.size_bytes, None, coded=coded)
-    try:
-        if coded.digest != version.digest:
-            raise Corrupt(f"stored content {version.digest} is damaged; run `dreamlake verify`", path=version.digest)
-        new_bytes = coded.new_bytes
-        if new_bytes > WORTH * whole or not recode(store, session, plain):
-            return None
-        return new_bytes
-    except ClaimRevoked:
-        return None  # a collector or another upload was quicker: the next run tries again
-    finally:
-        plain.discard()
+    return store_coded(store, session, version.digest, version.size_bytes, coded, most=WORTH * whole)
 
 
 @dataclass

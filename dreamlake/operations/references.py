@@ -15,7 +15,7 @@ from enum import IntEnum
 from dreamlake.blobs import Blobs
 from dreamlake.catalog.fold import Fold, Kept
 from dreamlake.content.assembled import part_needs, recipe_at
-from dreamlake.content.names import RECIPES, is_part, is_recipe, recipe_keys
+from dreamlake.content.names import is_part, is_recipe, recipe_keys, slot_of
 from dreamlake.content.presence import parts_needs
 from dreamlake.errors import LakeError, NotFound
 from dreamlake.model import SessionKey
@@ -109,7 +109,7 @@ class Contents:
         """Take note of a stored blob."""
         if is_recipe(key):
             digest = bytes.fromhex(key[-64:])
-            self._recipes[digest] = self._recipes.get(digest, 0) | 1 << RECIPES.index(key[:-64])
+            self._recipes[digest] = self._recipes.get(digest, 0) | 1 << slot_of(key)
 
     def has_recipe(self, digest: str) -> bool:
         """True for a content (or the key of its recipe) that has a recipe."""

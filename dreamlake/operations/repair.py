@@ -14,7 +14,7 @@ from typing import Any
 
 from dreamlake.catalog.record import Record
 from dreamlake.content import reading
-from dreamlake.content.names import is_part, is_recipe
+from dreamlake.content.names import is_coded
 from dreamlake.errors import LakeError, UnsupportedFormat
 from dreamlake.model import SessionKey
 from dreamlake.operations.context import Store
@@ -104,7 +104,7 @@ def repair(
 def _contents(store: Store, wanted: dict[str, int]) -> dict[str, set[tuple[str, int]]]:
     """For each recipe or part: the contents (digest, plain bytes) that cannot be read without it."""
     found: dict[str, set[tuple[str, int]]] = {}
-    coded = {key for key in wanted if is_recipe(key) or is_part(key)}
+    coded = {key for key in wanted if is_coded(key)}
     for _, version, keys in find_versions(store, coded.__contains__) if coded else ():
         for key in keys:
             found.setdefault(key, set()).add((version.digest, version.size_bytes))

@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple
 from dreamlake.blobs import Copy, Staged
 from dreamlake.content import codecs, frame, reading
 from dreamlake.content.assembled import stored_part
-from dreamlake.content.names import is_part, is_recipe
+from dreamlake.content.names import is_coded, is_part
 from dreamlake.content.staging import Plain, take
 from dreamlake.errors import LakeError, NotFound
 from dreamlake.operations.context import Store
@@ -57,7 +57,7 @@ class Sources:
         for copy in store.blobs.copies():
             if copy.key in wanted:
                 self._copies.setdefault(copy.key, []).append(copy)
-        sizes = {size for key, size in wanted.items() if not (is_recipe(key) or is_part(key))}
+        sizes = {size for key, size in wanted.items() if not is_coded(key)}
         sizes.update(size for found in contents.values() for _, size in found)
         self._files: dict[int, list[str]] = {}
         for folder in folders if sizes else ():
@@ -72,7 +72,7 @@ class Sources:
         if is_part(key):
             for lake in self._lakes:
                 yield self._part(lake, key)
-        if not (is_recipe(key) or is_part(key)):
+        if not is_coded(key):
             yield from self._whole(key, self._wanted[key])
         elif self._contents.get(key):
             yield self._all_contents(key)

@@ -17,14 +17,13 @@ from dataclasses import dataclass, field
 from dreamlake.content import codecs, reading
 from dreamlake.content.assembled import find_recipe, recipe_at
 from dreamlake.content.ingest import Coded
-from dreamlake.content.names import PARTS, RECIPES, twin
+from dreamlake.content.names import PARTS, slot_of, twin
 from dreamlake.content.presence import parts_needs, rely_on_recipe
 from dreamlake.content.recipe import PartRef
-from dreamlake.content.staging import Plain
-from dreamlake.errors import ClaimRevoked, Corrupt, LakeError, NotFound
+from dreamlake.errors import Corrupt, LakeError, NotFound
 from dreamlake.model import SessionKey
 from dreamlake.operations.coding import MAX_CANDIDATES, code
-from dreamlake.operations.commit import drop_form, recode
+from dreamlake.operations.commit import drop_form, store_coded
 from dreamlake.operations.context import Store
 from dreamlake.operations.references import Contents, Sessions
 
@@ -276,17 +275,10 @@ def _store_turned(
         coded = _code_again(store, content, leans, against)
         if coded is None:
             return False
-        plain = Plain(digest, size, None, coded=coded)
-        try:
-            if coded.digest != digest:
-                raise Corrupt(f"stored content {digest} is damaged; run `dreamlake verify`", path=digest)
-            report.new_bytes += coded.new_bytes
-            if not recode(store, session, plain):
-                return False
-        except ClaimRevoked:
+        new_bytes = store_coded(store, session, digest, size, coded)
+        if new_bytes is None:
             return False
-        finally:
-            plain.discard()
+        report.new_bytes += new_bytes
     return drop_form(store, session, digest, size, content.recipe)
 
 
@@ -300,8 +292,7 @@ def _code_again(
         with reading.open_plain(store.blobs, content.digest, content.size) as file:
             return code(
                 store, view, content.path, file, content.size,
-                encoding="coded", against=against, slot=1 - RECIPES.index(content.recipe[:-64]), leans=leans,
-                thorough=True, before=True,
+                encoding="coded", against=against, slot=slot_of(twin(content.recipe)), leans=leans, thorough=True,
             )  # fmt: skip
     except (Corrupt, NotFound):
         return None

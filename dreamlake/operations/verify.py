@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from dreamlake.blobs import Copy
 from dreamlake.content import frame
-from dreamlake.content.names import RECIPES, twin
+from dreamlake.content.names import RECIPES, is_coded, twin
 from dreamlake.errors import Corrupt, InvalidInput, LakeError, NotFound, UnsupportedFormat
 from dreamlake.operations.context import Store
 from dreamlake.operations.explaining import explained, record_finding
@@ -226,12 +226,12 @@ class _Run:
         return problems, sorted(to_hash)
 
     def _absent(self, key: str, size: int, condemned: set[str]) -> list[Problem]:
-        if self._contents.has_recipe(key) and len(key) == 64:
+        if self._contents.has_recipe(key) and not is_coded(key):
             return []
         try:
             stream = self._store.blobs.open(key)  # it may have moved while the others were listed
         except NotFound:
-            if len(key) > 64 and self._store.blobs.copies_of(twin(key)):
+            if is_coded(key) and self._store.blobs.copies_of(twin(key)):
                 return []  # its chain was turned round meanwhile
             return [Problem("blob-missing", key, "", size)]
         with stream:

@@ -27,7 +27,7 @@ class CodedJudge(Judge):
 
     def __init__(self, fs: SimFs, root: str, plain: dict[str, bytes], *, power: bool = True) -> None:
         super().__init__(fs, root, power=power)
-        self._plain = plain
+        self._plain = {slot + key[3:]: data for key, data in plain.items() for slot in names.PARTS}
 
     def _check_blobs(self, sid: str, needed: set[str]) -> None:
         now = self._read(self.log(sid)).needed
@@ -165,7 +165,6 @@ def is_whole(key: str, data: bytes, plain: dict[str, bytes]) -> bool:
 
 def _prove(key: str, data: bytes, plain: dict[str, bytes]) -> bool:
     """All bytes of a form are there: with what it needs it gives exactly what its key says."""
-    plain = {slot + name[3:]: data for name, data in plain.items() for slot in names.PARTS}
     if names.is_part(key):
         return _decoded(data, len(plain[key]), tuple((base, plain[base]) for base, _ in _bases(data))) == plain[key]
     if not names.is_recipe(key):

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import struct
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -327,8 +328,9 @@ class Died(Exception):
 
 
 def fails(monkeypatch: pytest.MonkeyPatch, name: str, number: int, how: Any) -> None:
-    """``turning``'s step of this name returns False, or raises, on its ``number``-th call, and works again after it."""
-    real, calls = getattr(turning, name), [0]
+    """A turn's step of this name returns False, or raises, on its ``number``-th call, and works again after it."""
+    home = import_module("dreamlake.operations.commit") if name == "recode" else turning
+    real, calls = getattr(home, name), [0]
 
     def step(*args: Any) -> Any:
         calls[0] += 1
@@ -338,7 +340,7 @@ def fails(monkeypatch: pytest.MonkeyPatch, name: str, number: int, how: Any) -> 
             return False
         raise how
 
-    monkeypatch.setattr(turning, name, step)
+    monkeypatch.setattr(home, name, step)
 
 
 @pytest.mark.parametrize("how", [False, Died()], ids=["refused", "died"])
