@@ -165,7 +165,7 @@ def test_python_block_runs_in_an_empty_folder(block: Block, tmp_path: Path, requ
 
 @pytest.mark.parametrize("page", [p for p in CONSOLE if p.name != "README.md"], ids=lambda p: p.name)
 def test_console_blocks_of_a_page(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    folder = tmp_path / "work"
+    folder = tmp_path / "demo"
     folder.mkdir()
     if page.name == "remote.md":
         (folder / "report.json").write_text('{"accuracy": 0.93}\n')
